@@ -1,0 +1,10 @@
+//! Sockets and namespaces: the only place that calls `setns`, sets marks and
+//! opens sockets in a pod's namespace.
+
+mod namespace;
+mod original;
+mod socket;
+
+pub use namespace::Namespace;
+pub use original::{Original, OriginalDestinations};
+pub use socket::{SocketOptions, connect_tcp, keep_alive, listen_tcp, udp_socket};

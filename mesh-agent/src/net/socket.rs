@@ -1,0 +1,81 @@
+//! Opening sockets in a namespace, marked as the agent's own.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+
+use super::Namespace;
+
+/// What all of the agent's sockets have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// `SO_MARK`, by which the hooks know the agent's sockets; 0 sets none
+    /// (no privilege needed, nothing captured).
+    pub mark: u32,
+}
+
+/// Connections waiting to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+
+/// A TCP listener in `namespace`. Several may share the address: each worker
+/// has its own, and the kernel spreads connections over them.
+pub fn listen_tcp(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: SocketOptions,
+) -> io::Result<TcpListener> {
+    let socket = namespace.run(|| open(address, Type::STREAM, options))??;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A TCP connection from `namespace`, as the pod itself would make it.
+pub async fn connect_tcp(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: SocketOptions,
+) -> io::Result<TcpStream> {
+    let socket = namespace.run(|| open(address, Type::STREAM, options))??;
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A UDP socket in `namespace`, bound to `address`.
+pub fn udp_socket(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: SocketOptions,
+) -> io::Result<UdpSocket> {
+    let socket = namespace.run(|| open(address, Type::DGRAM, options))??;
+    if address.port() != 0 {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn open(address: SocketAddr, kind: Type, options: SocketOptions) -> io::Result<Socket> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))?;
+    if options.mark != 0 {
+        socket.set_mark(options.mark)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Lets the kernel find out about peers that vanished without a word.
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,255 @@
+//! Builds the next snapshot from the configuration and what discovery said.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader};
+use crate::{
+    balance::{Balancer, Live},
+    model::{Instance, Port, ServiceName, ServiceSpec},
+};
+
+/// Owns what outlives a snapshot; the only writer.
+#[derive(Debug)]
+pub struct Registry {
+    specs: Vec<Arc<ServiceSpec>>,
+    /// By service: what its sources found, in the order of the sources.
+    discovered: HashMap<ServiceName, Vec<Instance>>,
+    ports: HashMap<PortKey, Kept>,
+    published: SnapshotReader,
+    generation: watch::Sender<u64>,
+}
+
+/// What a service port keeps from snapshot to snapshot.
+#[derive(Debug, Default)]
+struct Kept {
+    cursor: Arc<AtomicU64>,
+    stats: Arc<PortStats>,
+    live: HashMap<SocketAddr, Arc<Live>>,
+}
+
+impl Registry {
+    pub fn new() -> Self {
+        Self {
+            specs: Vec::new(),
+            discovered: HashMap::new(),
+            ports: HashMap::new(),
+            published: SnapshotReader::default(),
+            generation: watch::Sender::new(0),
+        }
+    }
+
+    pub fn reader(&self) -> SnapshotReader {
+        self.published.clone()
+    }
+
+    /// Says when there is a new snapshot, by its generation.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Takes a new configuration. What discovery found for services that are
+    /// still there goes on serving.
+    pub fn configure(&mut self, specs: Vec<ServiceSpec>) {
+        self.discovered.retain(|name, _| specs.iter().any(|spec| spec.name == *name));
+        for spec in &specs {
+            self.discovered.insert(spec.name.clone(), spec.static_instances.clone());
+        }
+        self.specs = specs.into_iter().map(Arc::new).collect();
+        self.publish();
+    }
+
+    /// Takes an instance out of the picks, or back in; `false` where the
+    /// service has no such instance.
+    pub fn set_drained(&mut self, service: &str, address: SocketAddr, drained: bool) -> bool {
+        let mut known = false;
+        for ((name, ..), kept) in &self.ports {
+            if name.as_str() == service
+                && let Some(live) = kept.live.get(&address)
+            {
+                live.drained.store(drained, Ordering::Relaxed);
+                known = true;
+            }
+        }
+        if known {
+            self.publish();
+        }
+        known
+    }
+
+    fn publish(&mut self) {
+        let generation = *self.generation.borrow() + 1;
+        let mut next = Snapshot { generation, ..Snapshot::default() };
+        let mut kept = std::mem::take(&mut self.ports);
+        for spec in &self.specs {
+            let instances = self.discovered.get(&spec.name).map_or(&[][..], Vec::as_slice);
+            let policy = Arc::new(spec.policy.clone());
+            let ports: Vec<_> = (spec.ports.iter())
+                .map(|&port| {
+                    let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
+                    let kept = kept.remove(&key).unwrap_or_else(Kept::new);
+                    let (built, kept) = build_port(spec, port, &policy, instances, kept);
+                    self.ports.insert(key, kept);
+                    Arc::new(built)
+                })
+                .collect();
+            let service = Arc::new(Service { spec: Arc::clone(spec), ports });
+            for (port, &address) in
+                service.ports.iter().flat_map(|p| spec.addresses.iter().map(move |a| (p, a)))
+            {
+                let key = (address, port.port.port.get(), port.port.protocol.transport());
+                next.frontends.insert(key, Arc::clone(port));
+            }
+            for hostname in &spec.hostnames {
+                next.hostnames.insert(hostname.clone(), Arc::clone(&service));
+            }
+            next.services.push(service);
+        }
+        self.published.0.store(Arc::new(next));
+        self.generation.send_replace(generation);
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kept {
+    /// The cursor starts at random, so that nodes don't march in step.
+    fn new() -> Self {
+        let cursor = Arc::new(AtomicU64::new(u64::from(rand::random::<u32>())));
+        Self { cursor, ..Self::default() }
+    }
+}
+
+fn build_port(
+    spec: &ServiceSpec,
+    port: Port,
+    policy: &Arc<crate::model::Policy>,
+    instances: &[Instance],
+    mut kept: Kept,
+) -> (ServicePort, Kept) {
+    let mut live = HashMap::new();
+    let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(instances.len());
+    for instance in instances {
+        let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
+        // Two sources may name the same instance; the first one's word counts.
+        if live.contains_key(&address) {
+            continue;
+        }
+        let state = kept.live.remove(&address).unwrap_or_default();
+        live.insert(address, Arc::clone(&state));
+        endpoints.push(Arc::new(Endpoint {
+            address,
+            weight: instance.weight,
+            locality: instance.locality.clone(),
+            live: state,
+        }));
+    }
+    let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.effective_weight()).collect();
+    let (path, path_reason) =
+        spec.path.resolve(port.protocol).expect("a validated path fits its protocol");
+    let built = ServicePort {
+        service: spec.name.clone(),
+        port,
+        addresses: spec.addresses.clone(),
+        path,
+        path_reason,
+        on_agent_failure: spec.on_agent_failure,
+        policy: Arc::clone(policy),
+        balancer: Balancer::new(policy.algorithm, &weights, Arc::clone(&kept.cursor)),
+        endpoints,
+        stats: Arc::clone(&kept.stats),
+    };
+    (built, Kept { live, ..kept })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::model::{Locality, OnAgentFailure, PathChoice, Policy, Protocol, Transport, Weight};
+
+    fn spec(instances: &[&str]) -> ServiceSpec {
+        ServiceSpec {
+            name: ServiceName::new("reviews"),
+            addresses: vec!["10.96.0.11".parse().unwrap()],
+            hostnames: vec!["reviews".into()],
+            ports: vec![Port { port: NonZeroU16::new(80).unwrap(), protocol: Protocol::Http }],
+            path: PathChoice::Auto,
+            on_agent_failure: OnAgentFailure::Open,
+            static_instances: instances
+                .iter()
+                .map(|text| {
+                    let address: SocketAddr = text.parse().unwrap();
+                    Instance {
+                        address: address.ip(),
+                        port: NonZeroU16::new(address.port()),
+                        weight: Weight(1),
+                        locality: Locality::default(),
+                    }
+                })
+                .collect(),
+            policy: Policy::default(),
+        }
+    }
+
+    #[test]
+    fn live_data_survives_a_change() {
+        let mut registry = Registry::new();
+        let reader = registry.reader();
+        let vip: SocketAddr = "10.96.0.11:80".parse().unwrap();
+        registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
+        let before = reader.load();
+        let port = before.find(vip, Transport::Tcp).unwrap();
+        port.endpoints[1].live.picks.store(7, Ordering::Relaxed);
+
+        registry.configure(vec![spec(&["10.1.0.2:80", "10.1.0.3:80"])]);
+        let after = reader.load();
+        assert_eq!(after.generation, before.generation + 1);
+        let port = after.find(vip, Transport::Tcp).unwrap();
+        assert_eq!(port.endpoints[0].live.picks.load(Ordering::Relaxed), 7);
+        assert_eq!(port.endpoints[1].live.picks.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_drained_instance_is_never_picked_and_comes_back() {
+        let mut registry = Registry::new();
+        let reader = registry.reader();
+        registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
+        let address = "10.1.0.1:80".parse().unwrap();
+        assert!(registry.set_drained("reviews", address, true));
+        assert!(!registry.set_drained("ratings", address, true));
+        // A reload doesn't bring it back.
+        registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
+        let snapshot = reader.load();
+        let port = snapshot.ports().next().unwrap();
+        assert!((0..10).all(|n| port.balancer.pick(n, |_| true) == Some(1)));
+        assert!(registry.set_drained("reviews", address, false));
+        let snapshot = reader.load();
+        let port = snapshot.ports().next().unwrap();
+        assert!((0..10).any(|n| port.balancer.pick(n, |_| true) == Some(0)));
+    }
+
+    #[test]
+    fn services_are_found_by_mapped_address_and_hostname() {
+        let mut registry = Registry::new();
+        registry.configure(vec![spec(&["10.1.0.1:80"])]);
+        let snapshot = registry.reader().load();
+        let mapped = "[::ffff:10.96.0.11]:80".parse().unwrap();
+        assert!(snapshot.find(mapped, Transport::Tcp).is_some());
+        assert!(snapshot.find(mapped, Transport::Udp).is_none());
+        assert!(snapshot.by_hostname("reviews").is_some());
+    }
+}

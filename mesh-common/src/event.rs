@@ -1,0 +1,47 @@
+//! What the hooks tell the agent through the ring buffer.
+
+use crate::address::Address;
+
+/// One record; `kind` says which fields mean something.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// [`kind`]
+    pub kind: u32,
+    pub pid: u32,
+    pub netns: u64,
+    pub cgroup: u64,
+    pub service: u32,
+    pub backend: u32,
+    pub original: Address,
+    pub backend_address: Address,
+    /// From SYN to close.
+    pub duration_ns: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub srtt_us: u32,
+    pub zero: u32,
+}
+
+/// Values of [`Event::kind`].
+pub mod kind {
+    /// A proxied service was asked for in a namespace without a listener:
+    /// `pid`, `netns`, `cgroup`, `service`.
+    pub const NO_LISTENER: u32 = 1;
+    /// A connection of the kernel path closed: all fields.
+    pub const CLOSED: u32 = 2;
+    /// A connection of the kernel path was never established: all but the bytes.
+    pub const FAILED: u32 = 3;
+}
+
+crate::plain_bytes!(Event);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_is_pinned() {
+        assert_eq!((size_of::<Event>(), align_of::<Event>()), (104, 8));
+    }
+}

@@ -1,0 +1,32 @@
+//! What the kernel keeps per service port: the round-robin cursor and counters.
+
+/// Changed by the hooks with atomic additions only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Next turn of round robin. The agent starts it at random, so that the
+    /// nodes of a cluster don't march in step.
+    pub cursor: u64,
+    /// Connections balanced here in the kernel.
+    pub kernel: u64,
+    /// Connections sent to the agent.
+    pub proxied: u64,
+    /// Of `kernel`: connections of a proxied service while no agent answered.
+    pub fallback: u64,
+    /// Connections refused: no backend, or no agent and `closed`.
+    pub refused: u64,
+    /// Datagrams balanced here.
+    pub datagrams: u64,
+}
+
+crate::plain_bytes!(Service);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_is_pinned() {
+        assert_eq!((size_of::<Service>(), align_of::<Service>()), (48, 8));
+    }
+}

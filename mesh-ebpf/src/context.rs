@@ -1,0 +1,144 @@
+//! Reading and writing the address that a socket call is about, and the
+//! verdict on it.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::bpf_sock,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval},
+    programs::SockAddrContext,
+};
+use mesh_common::address::Address;
+
+/// What a hook tells the kernel.
+#[derive(Clone, Copy)]
+pub enum Verdict {
+    /// Go on, with whatever address now stands in the context.
+    Proceed,
+    /// Fail the call with this error number.
+    Refuse(i32),
+}
+
+pub const ENOMEM: i32 = 12;
+pub const ECONNREFUSED: i32 = 111;
+pub const EHOSTUNREACH: i32 = 113;
+
+impl From<Verdict> for i32 {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> i32 {
+        match verdict {
+            Verdict::Proceed => 1,
+            Verdict::Refuse(errno) => {
+                // SAFETY: takes an integer; 0 beside it refuses with this error.
+                unsafe { bpf_set_retval(-errno) };
+                0
+            }
+        }
+    }
+}
+
+/// The address family of a hook, which decides the fields it may touch.
+pub trait Family {
+    /// Length of this family's `bpf_sock_tuple`, and its loopback address.
+    const IS_V4: bool;
+    fn read(ctx: &SockAddrContext) -> Address;
+    /// Whether the address fits this family; nothing is written where not.
+    fn write(ctx: &SockAddrContext, address: &Address) -> bool;
+}
+
+pub struct V4;
+pub struct V6;
+
+// The context may only be read and written in words at fixed offsets; volatile
+// access keeps the compiler from merging or re-ordering them.
+macro_rules! load {
+    ($ctx:expr, $($field:tt)+) => {
+        // SAFETY: the kernel hands each program a valid context of this type.
+        unsafe { (&raw const (*$ctx.sock_addr).$($field)+).read_volatile() }
+    };
+}
+macro_rules! store {
+    ($ctx:expr, $value:expr, $($field:tt)+) => {
+        // SAFETY: as for reading; these fields are writable in every hook used.
+        unsafe { (&raw mut (*$ctx.sock_addr).$($field)+).write_volatile($value) }
+    };
+}
+
+impl Family for V4 {
+    const IS_V4: bool = true;
+
+    #[inline(always)]
+    fn read(ctx: &SockAddrContext) -> Address {
+        Address::v4(load!(ctx, user_ip4), load!(ctx, user_port) as u16)
+    }
+
+    #[inline(always)]
+    fn write(ctx: &SockAddrContext, address: &Address) -> bool {
+        if !address.is_v4() {
+            return false;
+        }
+        store!(ctx, address.v4_be(), user_ip4);
+        store!(ctx, u32::from(address.port_be), user_port);
+        true
+    }
+}
+
+impl Family for V6 {
+    const IS_V4: bool = false;
+
+    #[inline(always)]
+    fn read(ctx: &SockAddrContext) -> Address {
+        let words = [
+            load!(ctx, user_ip6[0]),
+            load!(ctx, user_ip6[1]),
+            load!(ctx, user_ip6[2]),
+            load!(ctx, user_ip6[3]),
+        ];
+        Address::v6(words, load!(ctx, user_port) as u16)
+    }
+
+    #[inline(always)]
+    fn write(ctx: &SockAddrContext, address: &Address) -> bool {
+        store!(ctx, address.ip_be[0], user_ip6[0]);
+        store!(ctx, address.ip_be[1], user_ip6[1]);
+        store!(ctx, address.ip_be[2], user_ip6[2]);
+        store!(ctx, address.ip_be[3], user_ip6[3]);
+        store!(ctx, u32::from(address.port_be), user_port);
+        true
+    }
+}
+
+#[inline(always)]
+pub fn protocol(ctx: &SockAddrContext) -> u8 {
+    load!(ctx, protocol) as u8
+}
+
+#[inline(always)]
+pub fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: as in `load!`; the kernel rewrites this read into the socket.
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
+/// The local port of the socket, host order; 0 while it has none.
+#[inline(always)]
+pub fn source_port(ctx: &SockAddrContext) -> u16 {
+    // SAFETY: `sk` is never null in these hooks.
+    unsafe { (&raw const (*socket(ctx)).src_port).read_volatile() as u16 }
+}
+
+#[inline(always)]
+pub fn mark(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: `sk` is never null in these hooks.
+    unsafe { (&raw const (*socket(ctx)).mark).read_volatile() }
+}
+
+#[inline(always)]
+pub fn netns_cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: any context of these hooks is valid for this helper.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
+}
+
+#[inline(always)]
+pub fn socket_cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: any context of these hooks is valid for this helper.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}

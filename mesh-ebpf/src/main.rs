@@ -1,0 +1,83 @@
+//! The kernel programs, one entry point per hook.
+//!
+//! Each hook asks one question and answers it in one expression; how it is
+//! answered stands in the module of its name. A hook that fails leaves the
+//! socket alone, except where leaving it alone would break a promise (a dead
+//! virtual address, a service that fails closed): then it refuses.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod agent;
+mod backend;
+mod connect;
+mod context;
+mod count;
+mod dns;
+mod lifecycle;
+mod maps;
+mod message;
+mod peer;
+mod scope;
+mod storage;
+
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, sock_ops},
+    programs::{SockAddrContext, SockOpsContext},
+};
+use context::{V4, V6};
+
+#[cgroup_sock_addr(connect4)]
+pub fn mesh_connect4(ctx: SockAddrContext) -> i32 {
+    connect::decide::<V4>(&ctx).into()
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn mesh_connect6(ctx: SockAddrContext) -> i32 {
+    connect::decide::<V6>(&ctx).into()
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn mesh_sendmsg4(ctx: SockAddrContext) -> i32 {
+    message::send::<V4>(&ctx).into()
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn mesh_sendmsg6(ctx: SockAddrContext) -> i32 {
+    message::send::<V6>(&ctx).into()
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn mesh_recvmsg4(ctx: SockAddrContext) -> i32 {
+    message::receive::<V4>(&ctx).into()
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn mesh_recvmsg6(ctx: SockAddrContext) -> i32 {
+    message::receive::<V6>(&ctx).into()
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn mesh_peername4(ctx: SockAddrContext) -> i32 {
+    peer::name::<V4>(&ctx).into()
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn mesh_peername6(ctx: SockAddrContext) -> i32 {
+    peer::name::<V6>(&ctx).into()
+}
+
+#[sock_ops]
+pub fn mesh_lifecycle(ctx: SockOpsContext) -> u32 {
+    lifecycle::follow(&ctx)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

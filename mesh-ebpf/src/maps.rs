@@ -1,0 +1,69 @@
+//! The maps. Layouts and capacities stand in mesh-common, which the agent
+//! shares; the names here are those of `mesh_common::map`.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use mesh_common::{
+    backend::{Backend, Slot, SlotKey},
+    connection::{Connection, Flow, FlowKey, ReverseKey},
+    event::Event,
+    frontend::{Frontend, FrontendKey},
+    map::capacity,
+    reason,
+    service::Service,
+    settings::Settings,
+    socket::{Original, OriginalKey, Socket},
+};
+
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// Monotonic time of the agent's last sign of life, ns.
+#[btf_map]
+pub static HEARTBEAT: Array<u64, 1> = Array::new();
+
+#[btf_map]
+pub static FRONTENDS: HashMap<FrontendKey, Frontend, { capacity::FRONTENDS }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map]
+pub static SLOTS: HashMap<SlotKey, Slot, { capacity::SLOTS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static BACKENDS: HashMap<u32, Backend, { capacity::BACKENDS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static SERVICES: HashMap<u32, Service, { capacity::SERVICES }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+#[btf_map]
+pub static ORIGINALS: HashMap<OriginalKey, Original, { capacity::ORIGINALS }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map]
+pub static RESOLVERS: LruHashMap<OriginalKey, Original, { capacity::RESOLVERS }> =
+    LruHashMap::new();
+
+#[btf_map]
+pub static CONNECTIONS: HashMap<u64, Connection, { capacity::CONNECTIONS }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS }> = LruHashMap::new();
+
+#[btf_map]
+pub static REVERSE: LruHashMap<ReverseKey, mesh_common::address::Address, { capacity::REVERSE }> =
+    LruHashMap::new();
+
+#[btf_map]
+pub static REASONS: PerCpuArray<u64, { reason::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { capacity::EVENTS }> = RingBuf::new();
