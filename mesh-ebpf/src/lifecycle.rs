@@ -196,15 +196,15 @@ fn cookie(ctx: &SockOpsContext) -> u64 {
 /// The local address, as the agent sees its peer: v4 for a v4-mapped socket.
 #[inline(always)]
 fn client(ctx: &SockOpsContext) -> Address {
-    let port_be = (load!(ctx, local_port) as u16).to_be();
-    if load!(ctx, family) == AF_INET {
-        return Address::v4(load!(ctx, local_ip4), port_be);
-    }
-    let words = [
+    // Both are read whatever the family: two reads in two branches are merged
+    // into one at a computed offset, which the verifier forbids.
+    let v4 = load!(ctx, local_ip4);
+    let v6 = [
         load!(ctx, local_ip6[0]),
         load!(ctx, local_ip6[1]),
         load!(ctx, local_ip6[2]),
         load!(ctx, local_ip6[3]),
     ];
-    Address::v6(words, port_be)
+    let port_be = (load!(ctx, local_port) as u16).to_be();
+    if load!(ctx, family) == AF_INET { Address::v4(v4, port_be) } else { Address::v6(v6, port_be) }
 }

@@ -1,1 +1,32 @@
-//! (being written)
+//! The kernel side, from user space: loads and pins the programs, keeps the
+//! maps in step with the registry's snapshot, and reads back what happened.
+//!
+//! Programs and maps outlive the agent. A start adopts what it finds pinned
+//! under the same ABI version; a stop leaves everything where it is; only
+//! [`uninstall`] takes it away.
+
+mod capture;
+mod contents;
+mod events;
+mod heartbeat;
+mod hooks;
+mod kernel_log;
+mod object;
+mod originals;
+mod pins;
+mod plan;
+mod preflight;
+mod sys;
+mod tables;
+
+pub use capture::{Captured, scan};
+pub use events::{Event, Events};
+pub use heartbeat::Heartbeat;
+pub use hooks::{Attached, Hooks};
+pub use kernel_log::forward as forward_kernel_log;
+pub use object::{LoadError, Object};
+pub use originals::Originals;
+pub use pins::{Pins, uninstall};
+pub use plan::PlanError;
+pub use preflight::{Finding, State, check as preflight, required};
+pub use tables::{Fill, LiveConnection, Sync, Tables};

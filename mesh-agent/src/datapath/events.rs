@@ -1,0 +1,54 @@
+//! What the hooks report: a namespace without a listener, a connection that
+//! closed or failed.
+
+use aya::maps::{MapData, RingBuf};
+use mesh_common::event::Event as Record;
+pub use mesh_common::event::kind;
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// One report.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A proxied service was asked for where no listener is: open one.
+    NoListener { pid: u32, netns: u64 },
+    /// A connection of the kernel path ended.
+    Closed(Record),
+    /// A connection of the kernel path was never established.
+    Failed(Record),
+}
+
+/// Reads reports, in batches.
+pub struct Events(AsyncFd<RingBuf<MapData>>);
+
+impl Events {
+    pub(super) fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+        // SAFETY: the ring owns its descriptor and keeps it as long as it lives.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
+        Ok(Self(ring))
+    }
+
+    /// Waits until a report asks for attention. Closes don't: they are there
+    /// to be read whenever somebody looks.
+    pub async fn wait(&self) -> std::io::Result<()> {
+        self.0.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// The next report, where there is one.
+    pub fn next(&mut self) -> Option<Event> {
+        loop {
+            let item = self.0.get_mut().next()?;
+            if item.len() != size_of::<Record>() {
+                continue;
+            }
+            // SAFETY: as long as a record, and every bit pattern is a valid one.
+            let record = unsafe { item.as_ptr().cast::<Record>().read_unaligned() };
+            return Some(match record.kind {
+                kind::NO_LISTENER => Event::NoListener { pid: record.pid, netns: record.netns },
+                kind::CLOSED => Event::Closed(record),
+                kind::FAILED => Event::Failed(record),
+                _ => continue,
+            });
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The hooks on captured cgroups: one pinned link each, whose program is
+//! replaced in place and never missing.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow};
+use aya::programs::{CgroupAttachMode, Program, links::FdLink};
+
+use super::{
+    object::Object,
+    pins::{Pins, remove_tree},
+    sys,
+};
+
+/// A program and the place where it runs.
+#[derive(Debug)]
+pub(super) struct Hook {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    /// Name of the hook, as the kernel's documentation has it.
+    pub name: &'static str,
+    /// `enum bpf_attach_type`
+    pub attach_type: u32,
+}
+
+pub(super) const HOOKS: [Hook; 9] = [
+    // What undoes a translation is attached before what makes one.
+    Hook { program: "mesh_peername4", name: "getpeername4", attach_type: 29 },
+    Hook { program: "mesh_peername6", name: "getpeername6", attach_type: 30 },
+    Hook { program: "mesh_recvmsg4", name: "recvmsg4", attach_type: 19 },
+    Hook { program: "mesh_recvmsg6", name: "recvmsg6", attach_type: 20 },
+    Hook { program: "mesh_lifecycle", name: "sock_ops", attach_type: 3 },
+    Hook { program: "mesh_sendmsg4", name: "sendmsg4", attach_type: 14 },
+    Hook { program: "mesh_sendmsg6", name: "sendmsg6", attach_type: 15 },
+    Hook { program: "mesh_connect4", name: "connect4", attach_type: 10 },
+    Hook { program: "mesh_connect6", name: "connect6", attach_type: 11 },
+];
+
+/// A hook as it is attached now.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    pub cgroup: PathBuf,
+    pub hook: &'static str,
+    pub link: u32,
+    pub program: u32,
+    pub pin: PathBuf,
+    /// What is wrong with it, if anything.
+    pub problem: Option<String>,
+}
+
+/// The hooks of all captured cgroups.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    cgroups: Vec<(PathBuf, u64)>,
+}
+
+impl Hooks {
+    /// Attaches to these cgroups, and detaches from all others of `pins`.
+    pub fn attach(object: &mut Object, pins: &Pins, cgroups: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut hooks = Self::default();
+        for path in cgroups {
+            let cgroup = File::open(path).with_context(|| {
+                format!(
+                    "can't open the cgroup {}: create it, or correct capture.cgroups",
+                    path.display()
+                )
+            })?;
+            let id = cgroup.metadata()?.ino();
+            for hook in &HOOKS {
+                attach_one(object, hook, &cgroup, &pins.link(id, hook.name))
+                    .with_context(|| format!("attaching {} to {}", hook.name, path.display()))?;
+            }
+            hooks.cgroups.push((path.clone(), id));
+        }
+        hooks.detach_others(pins)?;
+        for outdated in pins.outdated() {
+            remove_tree(&outdated, &mut Vec::new())
+                .with_context(|| format!("removing {}", outdated.display()))?;
+        }
+        Ok(hooks)
+    }
+
+    fn detach_others(&self, pins: &Pins) -> io::Result<()> {
+        let wanted: BTreeSet<PathBuf> = (self.cgroups.iter())
+            .flat_map(|&(_, id)| HOOKS.iter().map(move |hook| pins.link(id, hook.name)))
+            .collect();
+        for entry in fs::read_dir(pins.links())? {
+            let path = entry?.path();
+            if !wanted.contains(&path) {
+                tracing::info!(link = %path.display(), "detached: its cgroup is no longer captured");
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every hook in the kernel, not at what we remember.
+    pub fn verify(&self, pins: &Pins) -> Vec<Attached> {
+        (self.cgroups.iter())
+            .flat_map(|(path, id)| HOOKS.iter().map(move |hook| verify_one(path, *id, hook, pins)))
+            .collect()
+    }
+}
+
+fn verify_one(cgroup: &Path, id: u64, hook: &Hook, pins: &Pins) -> Attached {
+    let pin = pins.link(id, hook.name);
+    let info = sys::open_pin(&pin).and_then(|link| sys::link_info(link.as_fd()));
+    let problem = match &info {
+        Err(error) => Some(format!("no link at its pin: {error}")),
+        Ok(info) if info.cgroup == 0 => Some("its cgroup was removed".to_owned()),
+        Ok(info) if info.cgroup != id => Some(format!("attached to cgroup {}", info.cgroup)),
+        Ok(_) if fs::metadata(cgroup).map(|m| m.ino()).ok() != Some(id) => {
+            Some("the cgroup at this path is another one now".to_owned())
+        }
+        Ok(_) => None,
+    };
+    let info = info.unwrap_or_default();
+    Attached {
+        cgroup: cgroup.to_owned(),
+        hook: hook.name,
+        link: info.id,
+        program: info.program,
+        pin,
+        problem,
+    }
+}
+
+/// Puts our program into the link pinned at `pin`, or pins a new link there.
+fn attach_one(object: &mut Object, hook: &Hook, cgroup: &File, pin: &Path) -> anyhow::Result<()> {
+    let program = object
+        .ebpf
+        .program_mut(hook.program)
+        .ok_or_else(|| anyhow!("the object has no program {}", hook.program))?;
+    if pin.exists() {
+        let link = sys::open_pin(pin).context("opening the pinned link")?;
+        match sys::update_link(link.as_fd(), program.fd()?.as_fd()) {
+            Ok(()) => return Ok(()),
+            // The cgroup behind it is gone; one of the same id can't be.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => fs::remove_file(pin)?,
+            Err(error) => return Err(error).context("replacing the program in the pinned link"),
+        }
+    }
+    let link = match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::SockOps(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        _ => return Err(anyhow!("{} is no cgroup program", hook.program)),
+    };
+    link.map_err(|_| anyhow!("the kernel has no bpf_link for cgroups (Linux 5.7)"))?.pin(pin)?;
+    Ok(())
+}

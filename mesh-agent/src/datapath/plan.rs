@@ -1,0 +1,307 @@
+//! From what the maps hold to what they should hold: a pure function.
+//!
+//! The order of the operations is what makes a change safe while connections
+//! go on. Make before break: first everything that a frontend will point to,
+//! then the frontends in one update each, then what nothing points to any more.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+use mesh_common::{
+    address::Address,
+    backend::Slot,
+    frontend::{self, Frontend, FrontendKey},
+    map::{self, capacity},
+};
+
+use super::contents::{Contents, Ids};
+use crate::{
+    balance,
+    model::{OnAgentFailure, Path, Transport},
+    registry::{PortKey, ServicePort, Snapshot},
+};
+
+/// One step; each is one or a few map operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    AddService(u32),
+    AddBackend {
+        id: u32,
+        service: u32,
+        address: Address,
+    },
+    AddSlots {
+        set: u32,
+        generation: u32,
+        slots: Vec<Slot>,
+    },
+    PutFrontend(FrontendKey, Frontend),
+    RemoveFrontend(FrontendKey),
+    RemoveBackend(u32),
+    RemoveService(u32),
+    /// Only after programs that may still read them have ended.
+    RetireSlots {
+        set: u32,
+        generation: u32,
+        count: u32,
+    },
+}
+
+/// Why a snapshot can't be put into the maps. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error(
+        "the map {map} holds {capacity} entries and {need} are needed: \
+         the whole change is refused, what was there goes on serving"
+    )]
+    Full { map: &'static str, need: usize, capacity: usize },
+}
+
+/// Operations in order, and what stands in the maps after the last of them.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub operations: Vec<Operation>,
+    pub contents: Contents,
+    /// The number by which the kernel knows each service port.
+    pub ports: HashMap<PortKey, u32>,
+}
+
+/// Plans the way from `old` to what `snapshot` asks for.
+pub(super) fn plan(snapshot: &Snapshot, old: &Contents) -> Result<Plan, PlanError> {
+    let mut planner = Planner {
+        old,
+        old_backends: old.backends.iter().map(|(&id, &at)| (at, id)).collect(),
+        ids: old.ids,
+        next: Contents::default(),
+        ports: HashMap::new(),
+        make: Vec::new(),
+        publish: Vec::new(),
+    };
+    for port in snapshot.ports() {
+        planner.add_port(port);
+    }
+    planner.finish()
+}
+
+struct Planner<'a> {
+    old: &'a Contents,
+    old_backends: HashMap<(u32, Address), u32>,
+    ids: Ids,
+    next: Contents,
+    ports: HashMap<PortKey, u32>,
+    make: Vec<Operation>,
+    publish: Vec<Operation>,
+}
+
+impl Planner<'_> {
+    fn add_port(&mut self, port: &ServicePort) {
+        let service = self.service_id(port);
+        self.ports.insert(port.key(), service);
+        let backends = self.add_backends(port, service);
+        for v4 in [true, false] {
+            let keys: Vec<_> = keys(port).filter(|key| key.address.is_v4() == v4).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            let slots = slots(port, &backends, v4);
+            let count = slots.len() as u32;
+            let (set, generation) = self.add_set(service, &keys, slots);
+            for key in keys {
+                let frontend = Frontend {
+                    service,
+                    set,
+                    generation,
+                    slots: count,
+                    algorithm: balance::code(port.policy.algorithm),
+                    path: path_code(port.path),
+                    on_agent_failure: failure_code(port.on_agent_failure),
+                    zero: 0,
+                };
+                if self.old.frontends.get(&key) != Some(&frontend) {
+                    self.publish.push(Operation::PutFrontend(key, frontend));
+                }
+                self.next.frontends.insert(key, frontend);
+            }
+        }
+    }
+
+    /// The number that any of the port's frontends had, or a new one.
+    fn service_id(&mut self, port: &ServicePort) -> u32 {
+        let known = keys(port)
+            .filter_map(|key| self.old.frontends.get(&key))
+            .map(|frontend| frontend.service)
+            .find(|id| self.old.services.contains(id) && !self.next.services.contains(id));
+        let id = known.unwrap_or_else(|| {
+            let id = self.ids.next_service();
+            self.make.push(Operation::AddService(id));
+            id
+        });
+        self.next.services.insert(id);
+        id
+    }
+
+    fn add_backends(&mut self, port: &ServicePort, service: u32) -> Vec<u32> {
+        let mut backends = Vec::with_capacity(port.endpoints.len());
+        for endpoint in &port.endpoints {
+            let address = Address::from(endpoint.address);
+            let id = self.old_backends.get(&(service, address)).copied().unwrap_or_else(|| {
+                let id = self.ids.next_backend();
+                self.make.push(Operation::AddBackend { id, service, address });
+                id
+            });
+            self.next.backends.insert(id, (service, address));
+            backends.push(id);
+        }
+        backends
+    }
+
+    /// The set and generation that hold exactly these slots.
+    fn add_set(&mut self, service: u32, keys: &[FrontendKey], slots: Vec<Slot>) -> (u32, u32) {
+        let taken = |set: u32| self.next.frontends.values().any(|frontend| frontend.set == set);
+        let known = (keys.iter())
+            .filter_map(|key| self.old.frontends.get(key))
+            .find(|frontend| frontend.service == service && !taken(frontend.set));
+        let Some(known) = known else {
+            let set = self.ids.next_set();
+            return (set, self.add_slots(set, 0, slots));
+        };
+        let old = self.old.slots.get(&(known.set, known.generation)).map_or(&[][..], Vec::as_slice);
+        if old == slots {
+            if !slots.is_empty() {
+                self.next.slots.insert((known.set, known.generation), slots);
+            }
+            return (known.set, known.generation);
+        }
+        let newest = (self.old.slots.range((known.set, 0)..=(known.set, u32::MAX)))
+            .next_back()
+            .map_or(known.generation, |(&(_, generation), _)| generation.max(known.generation));
+        (known.set, self.add_slots(known.set, newest.wrapping_add(1), slots))
+    }
+
+    fn add_slots(&mut self, set: u32, generation: u32, slots: Vec<Slot>) -> u32 {
+        if !slots.is_empty() {
+            self.make.push(Operation::AddSlots { set, generation, slots: slots.clone() });
+            self.next.slots.insert((set, generation), slots);
+        }
+        generation
+    }
+
+    fn finish(self) -> Result<Plan, PlanError> {
+        let Self { old, ids, mut next, ports, make, publish, .. } = self;
+        next.ids = ids;
+        let gone = |op: &mut Vec<Operation>| {
+            op.extend(missing(&old.frontends, &next.frontends).map(Operation::RemoveFrontend));
+            op.extend(missing(&old.backends, &next.backends).map(Operation::RemoveBackend));
+            op.extend(
+                old.services.difference(&next.services).copied().map(Operation::RemoveService),
+            );
+            op.extend((old.slots.iter()).filter(|(key, _)| !next.slots.contains_key(key)).map(
+                |(&(set, generation), slots)| {
+                    let count = slots.len() as u32;
+                    Operation::RetireSlots { set, generation, count }
+                },
+            ));
+        };
+        check_capacity(old, &next)?;
+        let mut operations = make;
+        operations.extend(publish);
+        gone(&mut operations);
+        Ok(Plan { operations, contents: next, ports })
+    }
+}
+
+fn missing<K: Ord + Copy, V>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> impl Iterator<Item = K> {
+    old.keys().filter(|key| !new.contains_key(key)).copied()
+}
+
+/// What is made stands beside what is removed for a while: both must fit.
+fn check_capacity(old: &Contents, next: &Contents) -> Result<(), PlanError> {
+    let both = |old: usize, next: usize, kept: usize| old + next - kept;
+    let kept = |key: &&(u32, u32)| next.slots.contains_key(key);
+    let kept_slots = old.slots.keys().filter(kept).map(|key| next.slots[key].len()).sum();
+    let needs = [
+        (
+            map::FRONTENDS,
+            capacity::FRONTENDS,
+            both(
+                old.frontends.len(),
+                next.frontends.len(),
+                old.frontends.keys().filter(|key| next.frontends.contains_key(key)).count(),
+            ),
+        ),
+        (map::SLOTS, capacity::SLOTS, both(old.slot_count(), next.slot_count(), kept_slots)),
+        (
+            map::BACKENDS,
+            capacity::BACKENDS,
+            both(
+                old.backends.len(),
+                next.backends.len(),
+                old.backends.keys().filter(|id| next.backends.contains_key(id)).count(),
+            ),
+        ),
+        (map::SERVICES, capacity::SERVICES, old.services.union(&next.services).count()),
+    ];
+    match needs.into_iter().find(|&(_, capacity, need)| need > capacity) {
+        Some((map, capacity, need)) => Err(PlanError::Full { map, need, capacity }),
+        None => Ok(()),
+    }
+}
+
+fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
+    let protocol = match port.port.protocol.transport() {
+        Transport::Tcp => frontend::TCP,
+        Transport::Udp => frontend::UDP,
+    };
+    let number = port.port.port.get();
+    (port.addresses.iter()).map(move |&address: &IpAddr| {
+        FrontendKey::new(Address::from(SocketAddr::new(address, number)), protocol)
+    })
+}
+
+/// The schedule for clients of one family.
+///
+/// An IPv4 socket can reach IPv4 only. An IPv6 socket can reach both (IPv4 as
+/// v4-mapped), but only where the application allows it: so it gets IPv4
+/// backends only where there are no others.
+fn slots(port: &ServicePort, backends: &[u32], v4: bool) -> Vec<Slot> {
+    let of_family = |v4: bool| -> Vec<usize> {
+        (0..backends.len()).filter(|&index| port.endpoints[index].address.is_ipv4() == v4).collect()
+    };
+    let mut usable = of_family(v4);
+    if usable.is_empty() && !v4 {
+        usable = of_family(true);
+    }
+    let weights: Vec<_> =
+        usable.iter().map(|&index| port.endpoints[index].effective_weight()).collect();
+    let schedule = balance::schedule(&weights);
+    (schedule.iter())
+        .map(|&turn| {
+            let index = usable[turn as usize];
+            let address = Address::from(port.endpoints[index].address);
+            Slot { address, backend: backends[index] }
+        })
+        .collect()
+}
+
+const fn path_code(path: Path) -> u8 {
+    match path {
+        Path::Kernel => frontend::path::KERNEL,
+        Path::Proxy => frontend::path::PROXY,
+    }
+}
+
+const fn failure_code(on_agent_failure: OnAgentFailure) -> u8 {
+    match on_agent_failure {
+        OnAgentFailure::Open => frontend::on_agent_failure::OPEN,
+        OnAgentFailure::Closed => frontend::on_agent_failure::CLOSED,
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! `plan` against a model of the maps: after every single operation each
+//! frontend must point to a whole set, and after the last the maps must hold
+//! what was promised.
+
+use std::num::NonZeroU16;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::{
+        Algorithm, Instance, Locality, PathChoice, Policy, Port, Protocol, ServiceName,
+        ServiceSpec, Timeouts, Weight,
+    },
+    registry::Registry,
+};
+
+fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> ServiceSpec {
+    let address = |n: u8| -> IpAddr {
+        if n.is_multiple_of(2) {
+            IpAddr::from([10, 96, index, n])
+        } else {
+            format!("fd00::{index}:{n}").parse().unwrap()
+        }
+    };
+    let instance = |&(n, weight): &(u8, u16)| Instance {
+        address: if n.is_multiple_of(3) {
+            format!("fd01::{n}").parse().unwrap()
+        } else {
+            IpAddr::from([10, 1, 0, n])
+        },
+        port: NonZeroU16::new(8080),
+        weight: Weight(weight),
+        locality: Locality::default(),
+    };
+    let port =
+        |n: u8| Port { port: NonZeroU16::new(80 + u16::from(n)).unwrap(), protocol: Protocol::Tcp };
+    ServiceSpec {
+        name: ServiceName::new(&format!("s{index}")),
+        addresses: addresses.iter().map(|&n| address(n)).collect(),
+        hostnames: Vec::new(),
+        ports: (0..ports).map(port).collect(),
+        path: PathChoice::Auto,
+        on_agent_failure: OnAgentFailure::Open,
+        static_instances: instances.iter().map(instance).collect(),
+        policy: Policy { algorithm: Algorithm::RoundRobin, timeouts: Timeouts::default() },
+    }
+}
+
+fn snapshot(specs: Vec<ServiceSpec>) -> std::sync::Arc<Snapshot> {
+    let mut registry = Registry::new();
+    registry.configure(specs);
+    registry.reader().load()
+}
+
+/// Does to a model what an operation does to the maps.
+fn apply(contents: &mut Contents, operation: &Operation) {
+    match operation.clone() {
+        Operation::AddService(id) => assert!(contents.services.insert(id), "service {id} twice"),
+        Operation::AddBackend { id, service, address } => {
+            assert!(
+                contents.backends.insert(id, (service, address)).is_none(),
+                "backend {id} twice"
+            );
+        }
+        Operation::AddSlots { set, generation, slots } => {
+            let old = contents.slots.insert((set, generation), slots);
+            assert!(old.is_none(), "slots of ({set}, {generation}) written over");
+        }
+        Operation::PutFrontend(key, frontend) => {
+            contents.frontends.insert(key, frontend);
+        }
+        Operation::RemoveFrontend(key) => assert!(contents.frontends.remove(&key).is_some()),
+        Operation::RemoveBackend(id) => assert!(contents.backends.remove(&id).is_some()),
+        Operation::RemoveService(id) => assert!(contents.services.remove(&id)),
+        Operation::RetireSlots { set, generation, count } => {
+            let slots = contents.slots.remove(&(set, generation)).unwrap();
+            assert_eq!(slots.len(), count as usize);
+        }
+    }
+}
+
+fn assert_whole(contents: &Contents) {
+    for (key, frontend) in &contents.frontends {
+        let slots = contents.slots.get(&(frontend.set, frontend.generation));
+        assert_eq!(slots.map_or(0, Vec::len), frontend.slots as usize, "{key:?} {frontend:?}");
+        assert!(contents.services.contains(&frontend.service));
+    }
+}
+
+fn step(snapshot: &Snapshot, contents: &mut Contents) -> Plan {
+    let plan = plan(snapshot, contents).unwrap();
+    for operation in &plan.operations {
+        apply(contents, operation);
+        assert_whole(contents);
+    }
+    contents.ids = plan.contents.ids;
+    assert_eq!(*contents, plan.contents);
+    plan
+}
+
+fn specs() -> impl Strategy<Value = Vec<ServiceSpec>> {
+    let one = (
+        1u8..3,
+        prop::collection::btree_set(0u8..4, 1..4),
+        prop::collection::btree_map(0u8..9, 0u16..4, 0..6),
+    );
+    prop::collection::btree_map(0u8..5, one, 0..5).prop_map(|services| {
+        (services.into_iter())
+            .map(|(index, (ports, addresses, instances))| {
+                let addresses: Vec<_> = addresses.into_iter().collect();
+                let instances: Vec<_> = instances.into_iter().collect();
+                service(index, ports, &addresses, &instances)
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_change_is_safe_at_every_step(changes in prop::collection::vec(specs(), 1..6)) {
+        let mut contents = Contents::default();
+        for specs in changes {
+            let snapshot = snapshot(specs);
+            step(&snapshot, &mut contents);
+            // A second plan finds nothing to do.
+            prop_assert_eq!(plan(&snapshot, &contents).unwrap().operations, vec![]);
+        }
+    }
+}
+
+#[test]
+fn a_new_instance_is_a_new_generation_of_the_same_set() {
+    let mut contents = Contents::default();
+    step(&snapshot(vec![service(1, 1, &[0], &[(1, 1)])]), &mut contents);
+    let plan = step(&snapshot(vec![service(1, 1, &[0], &[(1, 1), (2, 1)])]), &mut contents);
+    let kinds: Vec<_> = (plan.operations.iter())
+        .map(|operation| format!("{operation:?}").split([' ', '(']).next().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["AddBackend", "AddSlots", "PutFrontend", "RetireSlots"]);
+}
+
+#[test]
+fn clients_get_backends_of_their_family() {
+    let mut contents = Contents::default();
+    // Instances 3 and 6 are IPv6; addresses 0 and 1 are one of each.
+    step(&snapshot(vec![service(1, 1, &[0, 1], &[(1, 1), (3, 1), (6, 1)])]), &mut contents);
+    let slots = |contents: &Contents, v4: bool| -> Vec<bool> {
+        let found = contents.frontends.iter().find(|(key, _)| key.address.is_v4() == v4);
+        let frontend = found.unwrap().1;
+        let slots = contents.slots.get(&(frontend.set, frontend.generation));
+        slots.map_or(Vec::new(), |slots| slots.iter().map(|slot| slot.address.is_v4()).collect())
+    };
+    assert_eq!(slots(&contents, true), [true]);
+    assert_eq!(slots(&contents, false), [false, false]);
+    // An IPv6 client gets IPv4 backends where there are no others.
+    step(&snapshot(vec![service(1, 1, &[0, 1], &[(1, 1)])]), &mut contents);
+    assert_eq!(slots(&contents, false), [true]);
+    // The other way round there is nothing that could be reached.
+    step(&snapshot(vec![service(1, 1, &[0, 1], &[(3, 1)])]), &mut contents);
+    assert_eq!(slots(&contents, true), [false; 0]);
+}
+
+#[test]
+fn a_change_that_does_not_fit_is_refused_whole() {
+    let too_many: Vec<_> = (0..=255u8)
+        .map(|index| {
+            let mut spec = service(index, 1, &[0], &[]);
+            spec.ports = (1..=300)
+                .map(|n| Port { port: NonZeroU16::new(n).unwrap(), protocol: Protocol::Tcp })
+                .collect();
+            spec
+        })
+        .collect();
+    let error = plan(&snapshot(too_many), &Contents::default()).unwrap_err();
+    assert_eq!(error, PlanError::Full { map: "FRONTENDS", need: 256 * 300, capacity: 65_536 });
+}

@@ -1,0 +1,334 @@
+//! The maps themselves: carrying out plans, and reading counters.
+
+use std::{
+    collections::HashMap as StdHashMap,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use mesh_common::{
+    address::Address,
+    backend::{Backend, Slot, SlotKey},
+    connection::Connection,
+    exclude::Exclude,
+    frontend::{Frontend, FrontendKey},
+    map::{self, capacity},
+    reason::Reason,
+    service::Service,
+    settings::{MAX_EXCLUDES, Settings as KernelSettings},
+    socket::{Original, OriginalKey},
+};
+
+use super::{
+    contents::Contents,
+    events::Events,
+    heartbeat::{Heartbeat, monotonic_ns},
+    object::Object,
+    originals::Originals,
+    plan::{self, Operation, PlanError},
+    preflight::cgroup2_mount,
+};
+use crate::{
+    model::Settings,
+    registry::{PortKey, Snapshot},
+};
+
+/// How long replaced slots stay readable: far longer than a program runs.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The balancing maps. One task owns them: they have a single writer.
+pub struct Tables {
+    settings: Array<MapData, KernelSettings>,
+    frontends: HashMap<MapData, FrontendKey, Frontend>,
+    slots: HashMap<MapData, SlotKey, Slot>,
+    backends: HashMap<MapData, u32, Backend>,
+    services: HashMap<MapData, u32, Service>,
+    connections: HashMap<MapData, u64, Connection>,
+    reasons: PerCpuArray<MapData, u64>,
+    contents: Contents,
+    ports: StdHashMap<PortKey, u32>,
+    retired: Vec<(Instant, u32, u32, u32)>,
+    generation: u64,
+}
+
+/// What a synchronisation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// Of the snapshot that now stands in the kernel.
+    pub generation: u64,
+    pub operations: usize,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    pub map: &'static str,
+    pub used: usize,
+    pub capacity: usize,
+}
+
+/// A live connection of the kernel path.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveConnection {
+    pub cookie: u64,
+    pub connection: Connection,
+    pub age: Duration,
+}
+
+/// A map of the object, in the type that it has there.
+macro_rules! take_map {
+    ($object:expr, $name:expr, $type:ty) => {{
+        let map = $object
+            .ebpf
+            .take_map($name)
+            .ok_or_else(|| anyhow!("the object has no map {}", $name))?;
+        <$type>::try_from(map).with_context(|| format!("map {}", $name))?
+    }};
+}
+
+impl Tables {
+    /// Takes the maps out of a loaded object, with what an earlier agent left
+    /// in them.
+    pub fn open(object: &mut Object) -> anyhow::Result<(Self, Originals, Heartbeat, Events)> {
+        let mut tables = Self {
+            settings: take_map!(object, map::SETTINGS, Array<_, _>),
+            frontends: take_map!(object, map::FRONTENDS, HashMap<_, _, _>),
+            slots: take_map!(object, map::SLOTS, HashMap<_, _, _>),
+            backends: take_map!(object, map::BACKENDS, HashMap<_, _, _>),
+            services: take_map!(object, map::SERVICES, HashMap<_, _, _>),
+            connections: take_map!(object, map::CONNECTIONS, HashMap<_, _, _>),
+            reasons: take_map!(object, map::REASONS, PerCpuArray<_, _>),
+            contents: Contents::default(),
+            ports: StdHashMap::new(),
+            retired: Vec::new(),
+            generation: 0,
+        };
+        tables.contents = tables.read()?;
+        let connections = match object.ebpf.take_map(map::ORIGINALS) {
+            Some(Map::HashMap(data)) => data,
+            other => return Err(anyhow!("{} is no hash map but {other:?}", map::ORIGINALS)),
+        };
+        let resolvers = take_map!(object, map::RESOLVERS, HashMap<_, OriginalKey, Original>);
+        let heartbeat = Heartbeat(take_map!(object, map::HEARTBEAT, Array<_, u64>));
+        let events = Events::new(take_map!(object, map::EVENTS, RingBuf<_>))?;
+        Ok((tables, Originals { connections, resolvers }, heartbeat, events))
+    }
+
+    /// Tells the hooks what the configuration says about them.
+    pub fn configure(
+        &mut self,
+        settings: &Settings,
+        log_level: log::LevelFilter,
+    ) -> anyhow::Result<()> {
+        let capture = &settings.capture;
+        let mut value = KernelSettings {
+            stale_after_ns: u64::try_from(capture.stale_after.as_nanos())?,
+            mark: capture.mark,
+            proxy_port_be: capture.proxy_port.to_be(),
+            dns_port_be: if settings.dns.enabled { settings.dns.port.to_be() } else { 0 },
+            log_level: log_level as u32,
+            ..KernelSettings::default()
+        };
+        if capture.exclude.len() > MAX_EXCLUDES {
+            return Err(anyhow!(
+                "capture.exclude has {} cgroups and the hooks hold {MAX_EXCLUDES}: exclude a common parent",
+                capture.exclude.len()
+            ));
+        }
+        for path in &capture.exclude {
+            value.exclude[value.excludes as usize] = exclude(path)?;
+            value.excludes += 1;
+        }
+        self.settings.set(0, value, 0).context("writing the settings map")
+    }
+
+    /// Puts a snapshot into the maps, or changes nothing.
+    pub fn sync(&mut self, snapshot: &Snapshot) -> Result<Sync, SyncError> {
+        let plan = plan::plan(snapshot, &self.contents)?;
+        for operation in &plan.operations {
+            if let Err(error) = self.apply(operation) {
+                // Somewhere on the way: the next plan starts from what is there.
+                self.contents = self.read().unwrap_or_else(|_| std::mem::take(&mut self.contents));
+                return Err(SyncError::Map { operation: format!("{operation:?}"), error });
+            }
+        }
+        self.contents = plan.contents;
+        self.ports = plan.ports;
+        self.generation = snapshot.generation;
+        Ok(Sync { generation: self.generation, operations: plan.operations.len() })
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), aya::maps::MapError> {
+        match *operation {
+            Operation::AddService(id) => {
+                let cursor = u64::from(rand::random::<u32>());
+                self.services.insert(id, Service { cursor, ..Service::default() }, 0)
+            }
+            Operation::AddBackend { id, service, address } => {
+                self.backends.insert(id, Backend { address, service, ..Backend::default() }, 0)
+            }
+            Operation::AddSlots { set, generation, ref slots } => {
+                for (index, slot) in (0..).zip(slots) {
+                    self.slots.insert(SlotKey { set, generation, index }, slot, 0)?;
+                }
+                Ok(())
+            }
+            Operation::PutFrontend(key, frontend) => self.frontends.insert(key, frontend, 0),
+            Operation::RemoveFrontend(key) => ignore_missing(self.frontends.remove(&key)),
+            Operation::RemoveBackend(id) => ignore_missing(self.backends.remove(&id)),
+            Operation::RemoveService(id) => ignore_missing(self.services.remove(&id)),
+            Operation::RetireSlots { set, generation, count } => {
+                self.retired.push((Instant::now() + GRACE, set, generation, count));
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes slots whose time has come. To be called now and then.
+    pub fn reap(&mut self, now: Instant) {
+        while let Some(&(due, set, generation, count)) = self.retired.first()
+            && due <= now
+        {
+            self.retired.remove(0);
+            for index in 0..count {
+                let removed = self.slots.remove(&SlotKey { set, generation, index });
+                if let Err(error) = ignore_missing(removed) {
+                    tracing::warn!(%error, set, generation, "removing a retired slot failed");
+                }
+            }
+        }
+    }
+
+    /// Reads what the maps hold.
+    fn read(&self) -> anyhow::Result<Contents> {
+        let mut contents = Contents::default();
+        for entry in self.frontends.iter() {
+            let (key, frontend) = entry?;
+            contents.frontends.insert(key, frontend);
+        }
+        let retired =
+            |set, generation| self.retired.iter().any(|&(_, s, g, _)| (s, g) == (set, generation));
+        for entry in self.slots.iter() {
+            let (SlotKey { set, generation, index }, slot) = entry?;
+            if retired(set, generation) {
+                continue;
+            }
+            let slots = contents.slots.entry((set, generation)).or_default();
+            if slots.len() <= index as usize {
+                slots.resize(index as usize + 1, Slot::default());
+            }
+            slots[index as usize] = slot;
+        }
+        for entry in self.backends.iter() {
+            let (id, backend) = entry?;
+            contents.backends.insert(id, (backend.service, backend.address));
+        }
+        for id in self.services.keys() {
+            contents.services.insert(id?);
+        }
+        let live = self.connections.iter().filter_map(|entry| Some(entry.ok()?.1.backend));
+        contents.skip_used_ids(live);
+        Ok(contents)
+    }
+
+    /// Of the snapshot that stands in the kernel.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub fn port_counters(&self, port: &PortKey) -> Option<Service> {
+        self.services.get(self.ports.get(port)?, 0).ok()
+    }
+
+    pub fn backend_counters(&self, port: &PortKey, address: SocketAddr) -> Option<Backend> {
+        let at = (*self.ports.get(port)?, Address::from(address));
+        let (id, _) = self.contents.backends.iter().find(|&(_, found)| *found == at)?;
+        self.backends.get(id, 0).ok()
+    }
+
+    /// Counters of all backends, by service port and address.
+    pub fn all_backend_counters(&self) -> StdHashMap<(u32, Address), Backend> {
+        (self.backends.iter().flatten())
+            .map(|(_, backend)| ((backend.service, backend.address), backend))
+            .collect()
+    }
+
+    /// The number by which the kernel knows a service port.
+    pub fn port_id(&self, port: &PortKey) -> Option<u32> {
+        self.ports.get(port).copied()
+    }
+
+    /// How often each reason decided, over all CPUs.
+    pub fn reasons(&self) -> Vec<(Reason, u64)> {
+        (Reason::ALL.iter())
+            .map(|&reason| {
+                let counts = self.reasons.get(&(reason as u32), 0);
+                (reason, counts.map_or(0, |counts| counts.iter().sum()))
+            })
+            .collect()
+    }
+
+    pub fn fill(&self) -> Vec<Fill> {
+        let retired: usize = self.retired.iter().map(|&(.., count)| count as usize).sum();
+        let fill = |map, used, capacity| Fill { map, used, capacity };
+        vec![
+            fill(map::FRONTENDS, self.contents.frontends.len(), capacity::FRONTENDS),
+            fill(map::SLOTS, self.contents.slot_count() + retired, capacity::SLOTS),
+            fill(map::BACKENDS, self.contents.backends.len(), capacity::BACKENDS),
+            fill(map::SERVICES, self.contents.services.len(), capacity::SERVICES),
+            fill(map::CONNECTIONS, self.connections.keys().count(), capacity::CONNECTIONS),
+        ]
+    }
+
+    pub fn connections(&self) -> Vec<LiveConnection> {
+        let now = monotonic_ns().unwrap_or(0);
+        (self.connections.iter().flatten())
+            .map(|(cookie, connection)| LiveConnection {
+                cookie,
+                connection,
+                age: Duration::from_nanos(now.saturating_sub(connection.opened_ns)),
+            })
+            .collect()
+    }
+}
+
+/// Why a snapshot didn't get into the maps.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("the kernel refused a map operation, {operation}: {error}")]
+    Map { operation: String, error: aya::maps::MapError },
+}
+
+fn ignore_missing(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
+    match result {
+        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// How the hooks recognise an excluded cgroup: its id and its depth.
+fn exclude(path: &PathBuf) -> anyhow::Result<Exclude> {
+    let mount = cgroup2_mount().context("no cgroup v2 hierarchy is mounted")?;
+    let below = path.strip_prefix(&mount).map_err(|_| {
+        anyhow!("capture.exclude: {} is not below {}", path.display(), mount.display())
+    })?;
+    let inode = std::fs::metadata(path)
+        .with_context(|| format!("capture.exclude: can't open the cgroup {}", path.display()))?
+        .ino();
+    Ok(Exclude { cgroup: inode, level: depth(below), zero: 0 })
+}
+
+fn depth(below: &Path) -> u32 {
+    below.components().count() as u32
+}
