@@ -17,7 +17,7 @@ use mesh_common::{
 use crate::{
     agent, backend,
     context::{self, ECONNREFUSED, EHOSTUNREACH, ENOMEM, Family, Verdict},
-    count, dns,
+    count, dns, log,
     maps::{BACKENDS, EVENTS, REVERSE, SETTINGS},
     scope, storage,
 };
@@ -31,6 +31,7 @@ pub fn decide<F: Family>(ctx: &SockAddrContext) -> Verdict {
         }
         Err(reason) => {
             count::reason(reason);
+            log::refused(ctx, &F::read(ctx), reason);
             Verdict::Refuse(match reason {
                 Reason::FailedClosed => ECONNREFUSED,
                 Reason::NoSocketStorage => ENOMEM,

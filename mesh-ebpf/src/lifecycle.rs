@@ -20,7 +20,7 @@ use mesh_common::{
 };
 
 use crate::{
-    count,
+    count, log,
     maps::{BACKENDS, CONNECTIONS, EVENTS, ORIGINALS},
     storage,
 };
@@ -112,6 +112,7 @@ fn established(ctx: &SockOpsContext, socket: &mut Socket) {
     };
     if ORIGINALS.insert(original_key(socket, client), original, 0).is_err() {
         count::reason(Reason::OriginalsFull);
+        log::lost_original(ctx, &client);
     }
 }
 

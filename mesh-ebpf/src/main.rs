@@ -15,6 +15,7 @@ mod context;
 mod count;
 mod dns;
 mod lifecycle;
+mod log;
 mod maps;
 mod message;
 mod peer;

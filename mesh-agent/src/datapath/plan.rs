@@ -5,7 +5,7 @@
 //! then the frontends in one update each, then what nothing points to any more.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -75,6 +75,7 @@ pub(super) fn plan(snapshot: &Snapshot, old: &Contents) -> Result<Plan, PlanErro
         old_backends: old.backends.iter().map(|(&id, &at)| (at, id)).collect(),
         ids: old.ids,
         next: Contents::default(),
+        taken: HashSet::new(),
         ports: HashMap::new(),
         make: Vec::new(),
         publish: Vec::new(),
@@ -90,6 +91,8 @@ struct Planner<'a> {
     old_backends: HashMap<(u32, Address), u32>,
     ids: Ids,
     next: Contents,
+    /// Sets that a port of this plan has already.
+    taken: HashSet<u32>,
     ports: HashMap<PortKey, u32>,
     make: Vec<Operation>,
     publish: Vec<Operation>,
@@ -159,14 +162,14 @@ impl Planner<'_> {
 
     /// The set and generation that hold exactly these slots.
     fn add_set(&mut self, service: u32, keys: &[FrontendKey], slots: Vec<Slot>) -> (u32, u32) {
-        let taken = |set: u32| self.next.frontends.values().any(|frontend| frontend.set == set);
         let known = (keys.iter())
             .filter_map(|key| self.old.frontends.get(key))
-            .find(|frontend| frontend.service == service && !taken(frontend.set));
+            .find(|known| known.service == service && !self.taken.contains(&known.set));
         let Some(known) = known else {
             let set = self.ids.next_set();
             return (set, self.add_slots(set, 0, slots));
         };
+        self.taken.insert(known.set);
         let old = self.old.slots.get(&(known.set, known.generation)).map_or(&[][..], Vec::as_slice);
         if old == slots {
             if !slots.is_empty() {
