@@ -1,1 +1,17 @@
-//! (being written)
+//! Constructs the components, connects them, and ends them: the only place
+//! that knows them all.
+
+mod agent;
+mod connections;
+mod control;
+mod explain;
+mod kernel;
+mod metrics;
+mod namespaces;
+mod pulse;
+mod reload;
+mod run;
+mod views;
+mod watch;
+
+pub use run::{RunOptions, run};

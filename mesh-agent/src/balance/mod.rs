@@ -43,6 +43,14 @@ impl Balancer {
         let (before, after) = self.schedule.split_at(first);
         after.iter().chain(before).map(|&index| index as usize).find(|&index| usable(index))
     }
+
+    /// The index that round robin would pick next.
+    pub fn peek(&self) -> Option<usize> {
+        let turn = self.cursor.load(Ordering::Relaxed);
+        let slots = u32::try_from(self.schedule.len()).ok()?;
+        let slot = select::slot(algorithm::ROUND_ROBIN, slots, turn, 0)?;
+        Some(self.schedule[slot as usize] as usize)
+    }
 }
 
 /// The schedule of these weights: see [`mesh_common::schedule`].

@@ -1,0 +1,297 @@
+//! The agent: its components, and the state that ties them together.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{
+    kernel::{Feeds, Kernel},
+    namespaces::Tracked,
+    run::RunOptions,
+};
+use crate::{
+    admin::{AgentState, ControlError},
+    dns::{Dns, DnsSettings},
+    model::{Settings, Transport},
+    net::{Namespace, Original, OriginalDestinations, SocketOptions},
+    proxy::{Proxy, ProxySettings},
+    registry::{Registry, SnapshotReader},
+    telemetry::Logs,
+};
+
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub logs: Logs,
+    pub started: Instant,
+    pub snapshots: SnapshotReader,
+    pub proxy: Proxy,
+    pub dns: Dns,
+    /// Reloads that were accepted, and refused.
+    pub reloads: (AtomicU64, AtomicU64),
+    /// Closes of the kernel path that were reported.
+    pub closes: AtomicU64,
+    config: PathBuf,
+    kernel: Option<Kernel>,
+    settings: ArcSwap<Settings>,
+    registry: tokio::sync::Mutex<Registry>,
+    state: watch::Sender<AgentState>,
+    last_reload: Mutex<Option<LastReload>>,
+    namespaces: ArcSwap<(Vec<Tracked>, Vec<String>)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct LastReload {
+    pub at: Instant,
+    /// Empty where it was accepted.
+    pub problems: Vec<String>,
+}
+
+/// Without hooks nothing is redirected: a listener's own address is where its
+/// clients wanted to go.
+#[derive(Debug)]
+struct NotRedirected;
+
+impl OriginalDestinations for NotRedirected {
+    fn take(&self, _: u64, _: SocketAddr) -> Option<Original> {
+        None
+    }
+
+    fn resolver(&self, _: u64, _: SocketAddr, _: u16) -> Option<Original> {
+        None
+    }
+}
+
+impl Agent {
+    pub async fn start(
+        options: RunOptions,
+        settings: Settings,
+    ) -> anyhow::Result<(Arc<Self>, Option<Feeds>)> {
+        let mut registry = Registry::new();
+        let snapshots = registry.reader();
+        registry.configure(settings.services.clone());
+
+        let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
+        let (mut kernel, mut feeds) = (None, None);
+        if options.ebpf {
+            let (started, destinations, fed) = Kernel::start(&settings).await?;
+            started.tables().sync(&snapshots.load())?;
+            originals = destinations;
+            (kernel, feeds) = (Some(started), Some(fed));
+        }
+        let mark = if options.ebpf { settings.capture.mark } else { 0 };
+        let socket = SocketOptions { mark };
+        let proxy = Proxy::start(
+            ProxySettings {
+                workers: std::thread::available_parallelism().map_or(1, usize::from),
+                port: settings.capture.proxy_port,
+                socket,
+                limits: settings.limits.clone(),
+            },
+            snapshots.clone(),
+            Arc::clone(&originals),
+        )
+        .context("starting the proxy's workers")?;
+        let dns = Dns::new(
+            snapshots.clone(),
+            originals,
+            DnsSettings { port: settings.dns.port, ttl: settings.dns.ttl, socket },
+        );
+        let agent = Arc::new(Self {
+            logs: options.logs,
+            started: Instant::now(),
+            snapshots,
+            proxy,
+            dns,
+            reloads: Default::default(),
+            closes: AtomicU64::new(0),
+            config: options.config,
+            kernel,
+            settings: ArcSwap::from_pointee(settings),
+            registry: tokio::sync::Mutex::new(registry),
+            state: watch::Sender::new(AgentState::Starting),
+            last_reload: Mutex::default(),
+            namespaces: ArcSwap::default(),
+        });
+        if agent.kernel.is_none() {
+            agent.listen_explicitly().await?;
+        }
+        Ok((agent, feeds))
+    }
+
+    /// `--no-ebpf`: on the addresses of all services themselves.
+    async fn listen_explicitly(&self) -> anyhow::Result<()> {
+        let snapshot = self.snapshots.load();
+        let addresses: Vec<SocketAddr> = (snapshot.ports())
+            .filter(|port| port.port.protocol.transport() == Transport::Tcp)
+            .flat_map(|port| {
+                let number = port.port.port.get();
+                port.addresses.iter().map(move |&address| SocketAddr::new(address, number))
+            })
+            .collect();
+        let namespace = Arc::new(Namespace::current().context("opening this network namespace")?);
+        let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        self.proxy.open_explicit(namespace, addresses).await.with_context(|| {
+            format!(
+                "--no-ebpf listens on the services' own addresses ({}): they must be this machine's",
+                shown.join(", ")
+            )
+        })
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.config.clone()
+    }
+
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.kernel.as_ref()
+    }
+
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    pub fn state(&self) -> AgentState {
+        *self.state.borrow()
+    }
+
+    pub fn watch_state(&self) -> watch::Receiver<AgentState> {
+        self.state.subscribe()
+    }
+
+    pub fn set_state(&self, state: AgentState) {
+        self.state.send_replace(state);
+    }
+
+    pub fn note_beat(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.note_beat();
+        }
+    }
+
+    pub fn last_reload(&self) -> Option<LastReload> {
+        self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn note_reload(&self, reload: LastReload) {
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    pub fn namespaces(&self) -> Arc<(Vec<Tracked>, Vec<String>)> {
+        self.namespaces.load_full()
+    }
+
+    pub fn publish_namespaces(&self, mut tracked: Vec<Tracked>, refused: Vec<String>) {
+        tracked.sort_by_key(|tracked| tracked.namespace.cookie());
+        self.namespaces.store(Arc::new((tracked, refused)));
+    }
+
+    /// From here on captured sockets are redirected.
+    pub fn attach_hooks(&self) -> anyhow::Result<()> {
+        match &self.kernel {
+            Some(kernel) => kernel.attach(&self.settings()),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the listeners in a namespace; tells where.
+    pub async fn open_namespace(
+        &self,
+        namespace: &Arc<Namespace>,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let listeners = self.proxy.open(Arc::clone(namespace)).await.context("proxy listener")?;
+        if self.settings().dns.enabled
+            && let Err(error) = self.dns.open(Arc::clone(namespace)).await
+        {
+            // Queries pass untouched where nobody listens; the rest works.
+            tracing::warn!(netns = namespace.cookie(), %error, "can't listen for DNS in a namespace");
+        }
+        Ok(listeners)
+    }
+
+    pub async fn close_namespace(&self, cookie: u64) {
+        self.proxy.close(cookie).await;
+        self.dns.close(cookie).await;
+    }
+
+    /// Puts new settings into force, or leaves everything as it was.
+    pub async fn put_into_force(&self, old: &Settings, new: Settings) -> Result<(), ControlError> {
+        let mut registry = self.registry.lock().await;
+        registry.configure(new.services.clone());
+        if let Some(kernel) = &self.kernel {
+            let applied = self.apply_to_kernel(kernel, old, &new);
+            if let Err(error) = applied {
+                registry.configure(old.services.clone());
+                let restored = self.apply_to_kernel(kernel, &new, old);
+                let tail = restored.err().map_or(String::new(), |error| {
+                    format!("; putting the old configuration back failed too: {error:#}")
+                });
+                return Err(ControlError::Unavailable(format!("{error:#}{tail}")));
+            }
+        }
+        self.proxy.set_limits(new.limits.clone());
+        self.settings.store(Arc::new(new));
+        Ok(())
+    }
+
+    fn apply_to_kernel(&self, kernel: &Kernel, old: &Settings, new: &Settings) -> anyhow::Result<()> {
+        let mut tables = kernel.tables();
+        tables.sync(&self.snapshots.load())?;
+        if (&old.capture, &old.dns) != (&new.capture, &new.dns) {
+            tables.configure(new, log::max_level())?;
+        }
+        drop(tables);
+        if old.capture.cgroups != new.capture.cgroups {
+            kernel.attach(new)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an instance out by hand, or back in; `false` where there is none.
+    pub async fn set_drained(
+        &self,
+        service: &str,
+        endpoint: SocketAddr,
+        drained: bool,
+    ) -> Result<bool, ControlError> {
+        let mut registry = self.registry.lock().await;
+        if !registry.set_drained(service, endpoint, drained) {
+            return Ok(false);
+        }
+        if let Some(kernel) = &self.kernel {
+            kernel
+                .tables()
+                .sync(&self.snapshots.load())
+                .map_err(|error| ControlError::Unavailable(error.to_string()))?;
+        }
+        Ok(true)
+    }
+
+    /// Tells the kernel programs how much to log, as the filter has it.
+    pub fn follow_log_level(&self) {
+        let Some(kernel) = &self.kernel else { return };
+        if let Err(error) = kernel.tables().configure(&self.settings(), log::max_level()) {
+            tracing::warn!(error = format!("{error:#}"), "telling the hooks the log level failed");
+        }
+    }
+
+    /// Lets what is under way end; returns how many connections were cut.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let cut = self.proxy.drain(deadline).await;
+        self.dns.shutdown().await;
+        cut
+    }
+
+    pub fn count_reloads(&self) -> (u64, u64) {
+        (self.reloads.0.load(Ordering::Relaxed), self.reloads.1.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,64 @@
+//! Live connections of both paths.
+
+use std::fs;
+
+use super::agent::Agent;
+use crate::admin::{ConnectionView, Who};
+
+pub(super) fn all(agent: &Agent) -> Vec<ConnectionView> {
+    let mut views = kernel(agent);
+    views.extend(proxied(agent));
+    views.sort_by(|a, b| b.age_ms.cmp(&a.age_ms).then_with(|| a.client.cmp(&b.client)));
+    views
+}
+
+fn kernel(agent: &Agent) -> Vec<ConnectionView> {
+    let Some(kernel) = agent.kernel() else { return Vec::new() };
+    let snapshot = agent.snapshots.load();
+    let tables = kernel.tables();
+    let names: std::collections::HashMap<u32, String> = (snapshot.ports())
+        .filter_map(|port| Some((tables.port_id(&port.key())?, port.service.to_string())))
+        .collect();
+    (tables.connections().into_iter())
+        .map(|live| {
+            let connection = live.connection;
+            ConnectionView {
+                path: "kernel".to_owned(),
+                client: connection.client.to_socket_addr().to_string(),
+                who: who(connection.pid, connection.netns),
+                service: names.get(&connection.service).cloned().unwrap_or_default(),
+                original: connection.original.to_socket_addr().to_string(),
+                instance: Some(connection.backend_address.to_socket_addr().to_string()),
+                age_ms: u64::try_from(live.age.as_millis()).unwrap_or(u64::MAX),
+                bytes_sent: None,
+                bytes_received: None,
+                rtt_us: None,
+            }
+        })
+        .collect()
+}
+
+fn proxied(agent: &Agent) -> Vec<ConnectionView> {
+    (agent.proxy.connections().into_iter())
+        .map(|connection| ConnectionView {
+            path: "proxy".to_owned(),
+            client: connection.client.to_string(),
+            who: who(connection.pid, connection.netns),
+            service: connection.service.to_string(),
+            original: connection.original.to_string(),
+            instance: connection.instance.map(|instance| instance.to_string()),
+            age_ms: u64::try_from(connection.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes_sent: Some(connection.bytes_sent),
+            bytes_received: Some(connection.bytes_received),
+            rtt_us: None,
+        })
+        .collect()
+}
+
+/// What the system still knows of a process.
+fn who(pid: u32, netns: u64) -> Who {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let cgroups = read("cgroup");
+    let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    Who { pid, process: read("comm").trim().to_owned(), cgroup: cgroup.to_owned(), netns }
+}

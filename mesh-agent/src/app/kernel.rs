@@ -1,0 +1,90 @@
+//! The kernel side as the app holds it: everything that a reload or a question
+//! may need, each behind its own lock. No lock is held across an await.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    datapath::{self, Events, Heartbeat, Hooks, Object, Originals, Pins, Tables},
+    model::Settings,
+};
+
+pub(super) struct Kernel {
+    pub pins: Pins,
+    object: Mutex<Object>,
+    tables: Mutex<Tables>,
+    hooks: Mutex<Hooks>,
+    /// Milliseconds from `started` to the last heartbeat, plus one; 0 for none.
+    beat: AtomicU64,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("pins", &self.pins).finish_non_exhaustive()
+    }
+}
+
+/// What the start hands to the tasks that will own it.
+pub(super) struct Feeds {
+    pub heartbeat: Heartbeat,
+    pub events: Events,
+    pub log: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Kernel {
+    /// Loads the programs and takes over the maps. Nothing is attached yet.
+    pub async fn start(settings: &Settings) -> anyhow::Result<(Self, Arc<Originals>, Feeds)> {
+        let pins = Pins::open(&settings.capture.pins)?;
+        let mut object = Object::load(Some(&pins))?;
+        tracing::info!(adopted = object.adopted, "kernel programs loaded");
+        let log = Box::pin(datapath::forward_kernel_log(&mut object).await?);
+        let (mut tables, originals, mut heartbeat, events) = Tables::open(&mut object)?;
+        // An agent that was killed may have left a fresh one.
+        heartbeat.stop()?;
+        tables.configure(settings, log::max_level())?;
+        let kernel = Self {
+            pins,
+            object: Mutex::new(object),
+            tables: Mutex::new(tables),
+            hooks: Mutex::default(),
+            beat: AtomicU64::new(0),
+            started: Instant::now(),
+        };
+        Ok((kernel, Arc::new(originals), Feeds { heartbeat, events, log }))
+    }
+
+    pub fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Attaches to the cgroups of `settings`, and to no others.
+    pub fn attach(&self, settings: &Settings) -> anyhow::Result<()> {
+        let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.hooks() = Hooks::attach(&mut object, &self.pins, &settings.capture.cgroups)?;
+        Ok(())
+    }
+
+    pub fn note_beat(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.beat.store(now + 1, Ordering::Relaxed);
+    }
+
+    /// How long ago the heartbeat was written.
+    pub fn beat_age_ms(&self) -> Option<u64> {
+        let beat = self.beat.load(Ordering::Relaxed).checked_sub(1)?;
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Some(now.saturating_sub(beat))
+    }
+}

@@ -1,0 +1,126 @@
+//! The metrics page, from the snapshot and the kernel's maps as they are now.
+
+use std::sync::atomic::Ordering;
+
+use super::{
+    agent::Agent,
+    views::{self, KernelCounters},
+};
+use crate::{
+    admin::{AgentState, EndpointState},
+    registry::{Endpoint, ServicePort},
+    telemetry::{Exposition, metrics as table},
+};
+
+pub(super) fn page(agent: &Agent) -> String {
+    let mut page = Exposition::default();
+    of_the_agent(agent, &mut page);
+    of_the_kernel(agent, &mut page);
+    let counters = KernelCounters::read(agent);
+    for port in agent.snapshots.load().ports() {
+        of_a_port(agent, port, &mut page);
+        for endpoint in &port.endpoints {
+            of_an_instance(agent, port, endpoint, &counters, &mut page);
+        }
+    }
+    page.text()
+}
+
+fn of_the_agent(agent: &Agent, page: &mut Exposition) {
+    page.gauge(&table::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);
+    page.gauge(&table::UPTIME, [], agent.started.elapsed().as_secs_f64());
+    page.gauge(&table::READY, [], f64::from(agent.state() == AgentState::Serving));
+    page.process();
+    let (ok, failed) = agent.count_reloads();
+    page.counter(&table::RELOADS, ["ok"], ok);
+    page.counter(&table::RELOADS, ["failed"], failed);
+    let last_ok = agent.last_reload().is_none_or(|reload| reload.problems.is_empty());
+    page.gauge(&table::RELOAD_OK, [], f64::from(last_ok));
+    page.gauge(&table::REGISTRY_GENERATION, [], agent.snapshots.load().generation as f64);
+    page.gauge(&table::NAMESPACES, [], agent.namespaces().0.len() as f64);
+    let dns = agent.dns.stats();
+    for (result, count) in [
+        ("answered", &dns.answered),
+        ("forwarded", &dns.forwarded),
+        ("failed", &dns.failed),
+        ("dropped", &dns.dropped),
+    ] {
+        page.counter(&table::DNS_QUERIES, [result], count.load(Ordering::Relaxed));
+    }
+}
+
+fn of_the_kernel(agent: &Agent, page: &mut Exposition) {
+    let hooks = views::hooks(agent);
+    let degraded = views::degraded(agent, &hooks);
+    page.gauge(&table::DEGRADED, [], degraded.len() as f64);
+    for hook in hooks {
+        page.gauge(&table::HOOK_ATTACHED, [&hook.cgroup, &hook.hook], f64::from(hook.ok));
+    }
+    for map in views::maps(agent) {
+        page.gauge(&table::MAP_ENTRIES, [&map.name], map.used as f64);
+        page.gauge(&table::MAP_CAPACITY, [&map.name], map.capacity as f64);
+    }
+    for reason in views::reasons(agent) {
+        page.counter(&table::VERDICTS, [&reason.name], reason.count);
+    }
+    let Some(kernel) = agent.kernel() else { return };
+    page.gauge(&table::KERNEL_GENERATION, [], kernel.tables().generation() as f64);
+    if let Some(age) = kernel.beat_age_ms() {
+        page.gauge(&table::HEARTBEAT_AGE, [], age as f64 / 1000.0);
+    }
+}
+
+fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
+    let kernel = agent
+        .kernel()
+        .and_then(|kernel| kernel.tables().port_counters(&port.key()))
+        .unwrap_or_default();
+    let number = port.port.port.to_string();
+    let labels = [port.service.as_str(), &number];
+    let [service, number] = labels;
+    let stats = &port.stats;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    page.counter(&table::CONNECTIONS, [service, number, "kernel"], kernel.kernel);
+    page.counter(&table::CONNECTIONS, [service, number, "proxy"], load(&stats.connections));
+    page.counter(&table::FALLBACK, labels, kernel.fallback);
+    page.counter(&table::REFUSED, labels, kernel.refused);
+    page.counter(&table::DATAGRAMS, labels, kernel.datagrams);
+    page.counter(&table::REQUESTS, labels, load(&stats.requests));
+    page.counter(&table::ERRORS, labels, load(&stats.errors));
+    page.counter(&table::RETRIES, labels, load(&stats.retries));
+}
+
+fn of_an_instance(
+    agent: &Agent,
+    port: &ServicePort,
+    endpoint: &Endpoint,
+    counters: &KernelCounters,
+    page: &mut Exposition,
+) {
+    let kernel = counters.of(agent, port, endpoint);
+    let (number, instance) = (port.port.port.to_string(), endpoint.address.to_string());
+    let labels = [port.service.as_str(), &number, &instance];
+    let [service, number, instance] = labels;
+    let live = &endpoint.live;
+    let available = views::state_of(endpoint) == EndpointState::Available;
+    page.gauge(&table::AVAILABLE, labels, f64::from(available));
+    let of_proxy = [service, number, instance, "proxy"];
+    let of_kernel = [service, number, instance, "kernel"];
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    page.gauge(&table::IN_FLIGHT, of_proxy, live.in_flight.load(Ordering::Relaxed).into());
+    page.gauge(&table::IN_FLIGHT, of_kernel, views::open(port, &kernel) as f64);
+    page.counter(&table::PICKS, of_proxy, load(&live.picks));
+    page.counter(&table::PICKS, of_kernel, kernel.opened);
+    page.counter(&table::FAILURES, of_proxy, load(&live.failures));
+    page.counter(&table::FAILURES, of_kernel, kernel.failed);
+    page.counter(&table::SENT, of_proxy, load(&live.bytes_sent));
+    page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
+    page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
+    page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
+    if let Some(time) = live.response_time() {
+        page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
+    }
+    if kernel.srtt_us > 0 {
+        page.gauge(&table::ROUND_TRIP, labels, f64::from(kernel.srtt_us) / 1e6);
+    }
+}

@@ -1,0 +1,166 @@
+//! Keeps a listener in every namespace that captured processes live in.
+//!
+//! A namespace is found by looking through the captured cgroups now and then,
+//! and at once when the hooks report a connect without a listener. It is let
+//! go when nobody else holds it: no captured process and no name.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::agent::Agent;
+use crate::{
+    datapath::{self, Captured},
+    net::Namespace,
+};
+
+const SCAN_PERIOD: Duration = Duration::from_secs(1);
+
+/// A report of the hooks: a connect in a namespace without a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    pub pid: u32,
+    pub cookie: u64,
+}
+
+/// A namespace that we listen in, as `status` shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked {
+    pub namespace: Arc<Namespace>,
+    pub listeners: Vec<std::net::SocketAddr>,
+    pub pid: Option<u32>,
+    pub processes: usize,
+}
+
+pub(super) struct Tracker {
+    agent: Arc<Agent>,
+    /// By inode.
+    tracked: HashMap<u64, Tracked>,
+    /// Namespaces that can't be listened in, so that each is logged once.
+    refused: HashMap<u64, String>,
+}
+
+impl Tracker {
+    pub fn new(agent: Arc<Agent>) -> Self {
+        Self { agent, tracked: HashMap::new(), refused: HashMap::new() }
+    }
+
+    /// So that a start is complete before the hooks are attached.
+    pub async fn first_scan(mut self) -> Self {
+        self.scan().await;
+        self
+    }
+
+    pub async fn run(mut self, mut missing: mpsc::Receiver<Missing>, stop: CancellationToken) {
+        let mut tick = interval(SCAN_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => self.scan().await,
+                Some(report) = missing.recv() => self.answer(report).await,
+            }
+        }
+    }
+
+    async fn scan(&mut self) {
+        let capture = self.agent.settings().capture.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || datapath::scan(&capture)).await else {
+            return;
+        };
+        for (&inode, &(pid, processes)) in &found.occupied {
+            if let Some(tracked) = self.tracked.get_mut(&inode) {
+                (tracked.pid, tracked.processes) = (Some(pid), processes);
+            } else if let Ok(namespace) = Namespace::of_process(pid)
+                && namespace.inode() == inode
+            {
+                self.open(namespace, Some(pid), processes).await;
+            }
+        }
+        self.let_go(&found).await;
+        self.publish();
+    }
+
+    async fn let_go(&mut self, found: &Captured) {
+        let gone: Vec<u64> = (self.tracked.iter_mut())
+            .filter_map(|(&inode, tracked)| {
+                if found.occupied.contains_key(&inode) {
+                    return None;
+                }
+                (tracked.pid, tracked.processes) = (None, 0);
+                (!found.named.contains(&inode)).then_some(inode)
+            })
+            .collect();
+        for inode in gone {
+            if let Some(tracked) = self.tracked.remove(&inode) {
+                tracing::info!(netns = tracked.namespace.cookie(), "namespace is gone");
+                self.agent.close_namespace(tracked.namespace.cookie()).await;
+            }
+        }
+        self.refused.retain(|inode, _| found.occupied.contains_key(inode));
+    }
+
+    async fn answer(&mut self, report: Missing) {
+        if self.tracked.values().any(|t| t.namespace.cookie() == report.cookie) {
+            return;
+        }
+        // The process may have ended by now; its namespace may have a name.
+        let found = Namespace::of_process(report.pid)
+            .ok()
+            .filter(|namespace| namespace.cookie() == report.cookie)
+            .or_else(|| named(report.cookie));
+        if let Some(namespace) = found {
+            self.open(namespace, Some(report.pid), 1).await;
+            self.publish();
+        }
+    }
+
+    async fn open(&mut self, namespace: Namespace, pid: Option<u32>, processes: usize) {
+        let namespace = Arc::new(namespace);
+        let inode = namespace.inode();
+        match self.agent.open_namespace(&namespace).await {
+            Ok(listeners) => {
+                tracing::info!(netns = namespace.cookie(), pid, "listening in a namespace");
+                self.refused.remove(&inode);
+                let tracked = Tracked { namespace, listeners, pid, processes };
+                self.tracked.insert(inode, tracked);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                let known = self.refused.insert(inode, error.clone());
+                if known.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        netns = namespace.cookie(), pid, error,
+                        "can't listen in a namespace: its proxied services take the kernel path"
+                    );
+                }
+            }
+        }
+    }
+
+    fn publish(&self) {
+        self.agent.publish_namespaces(
+            self.tracked.values().cloned().collect(),
+            self.refused.values().cloned().collect(),
+        );
+    }
+}
+
+fn named(cookie: u64) -> Option<Namespace> {
+    let paths = |folder: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(Path::new(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    (paths("/run/netns").into_iter().chain(paths("/run/docker/netns")))
+        .filter_map(|path| Namespace::open(&path).ok())
+        .find(|namespace| namespace.cookie() == cookie)
+}

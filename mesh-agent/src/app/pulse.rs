@@ -1,0 +1,96 @@
+//! The heartbeat, and with it the reports of the hooks: one timer for both, so
+//! that an idle node wakes up once per period and no more.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{agent::Agent, namespaces::Missing};
+use crate::{
+    admin::AgentState,
+    datapath::{Event, Events, Heartbeat},
+};
+
+/// Reports taken in at one go: a flood must not hold up the heartbeat.
+const BATCH: usize = 8192;
+
+pub(super) async fn run(
+    mut heartbeat: Heartbeat,
+    mut events: Events,
+    missing: mpsc::Sender<Missing>,
+    agent: Arc<Agent>,
+    stop: CancellationToken,
+) {
+    let mut tick = interval(Heartbeat::PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut state = agent.watch_state();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // A stop tells the hooks at once, not with the next tick.
+            _ = state.changed() => {}
+            _ = tick.tick() => {}
+            ready = events.wait() => {
+                if let Err(error) = ready {
+                    tracing::error!(%error, "waiting for the hooks' reports failed");
+                    tick.tick().await;
+                }
+            }
+        }
+        let draining = *state.borrow_and_update() == AgentState::Draining;
+        let result = if draining { heartbeat.stop() } else { heartbeat.beat() };
+        match result {
+            Ok(()) => agent.note_beat(),
+            Err(error) => tracing::error!(%error, "writing the heartbeat failed: the hooks will leave this agent out"),
+        }
+        for _ in 0..BATCH {
+            let Some(event) = events.next() else { break };
+            take_in(event, &missing, &agent);
+        }
+        if let Some(kernel) = agent.kernel() {
+            kernel.tables().reap(Instant::now());
+        }
+    }
+}
+
+fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
+    match event {
+        Event::NoListener { pid, netns } => {
+            // Full: the same namespaces are reported again with the next connect.
+            let _ = missing.try_send(Missing { pid, cookie: netns });
+        }
+        Event::Closed(record) => {
+            agent.closes.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(
+                target: "mesh_agent::access",
+                service = record.service,
+                original = %record.original.to_socket_addr(),
+                instance = %record.backend_address.to_socket_addr(),
+                pid = record.pid,
+                duration_us = record.duration_ns / 1000,
+                sent = record.bytes_sent,
+                received = record.bytes_received,
+                rtt_us = record.srtt_us,
+                "closed"
+            );
+        }
+        Event::Failed(record) => {
+            tracing::debug!(
+                target: "mesh_agent::access",
+                service = record.service,
+                original = %record.original.to_socket_addr(),
+                instance = %record.backend_address.to_socket_addr(),
+                pid = record.pid,
+                duration_us = record.duration_ns / 1000,
+                "connect failed"
+            );
+        }
+    }
+}

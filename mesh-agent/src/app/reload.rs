@@ -1,0 +1,87 @@
+//! A new configuration into a running agent: all of it or nothing.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::agent::{Agent, LastReload};
+use crate::{
+    admin::{ControlError, ReloadOutcome},
+    config,
+    model::Settings,
+};
+
+/// Reads the file again and puts it into force.
+pub(super) async fn reload(agent: &Arc<Agent>) -> Result<ReloadOutcome, ControlError> {
+    let path = agent.config_path();
+    let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+    let outcome = match loaded {
+        Err(error) => Err(ControlError::Unavailable(error.to_string())),
+        Ok(Err(error)) => Err(ControlError::Invalid(error.to_string())),
+        Ok(Ok(settings)) => apply(agent, settings).await,
+    };
+    let problems = match &outcome {
+        Ok(_) => Vec::new(),
+        Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+    };
+    let counter = if problems.is_empty() { &agent.reloads.0 } else { &agent.reloads.1 };
+    counter.fetch_add(1, Ordering::Relaxed);
+    agent.note_reload(LastReload { at: std::time::Instant::now(), problems });
+    outcome
+}
+
+/// The same, for where nobody waits for the answer.
+pub(super) async fn and_log(agent: &Arc<Agent>, why: &str) {
+    match reload(agent).await {
+        Ok(outcome) => {
+            tracing::info!(why, changed = outcome.changed, generation = outcome.generation, "reloaded");
+            if !outcome.needs_restart.is_empty() {
+                tracing::warn!(keys = outcome.needs_restart.join(", "), "these take effect after a restart");
+            }
+        }
+        Err(error) => tracing::error!(why, %error, "reload refused: the old configuration serves on"),
+    }
+}
+
+async fn apply(agent: &Arc<Agent>, new: Settings) -> Result<ReloadOutcome, ControlError> {
+    let old = agent.settings();
+    let needs_restart = needs_restart(&old, &new);
+    let new = keep_what_needs_a_restart(&old, new);
+    let changed = *old != new;
+    if changed {
+        agent.put_into_force(&old, new).await?;
+    }
+    let snapshot = agent.snapshots.load();
+    Ok(ReloadOutcome {
+        changed,
+        generation: snapshot.generation,
+        services: snapshot.services.len() as u64,
+        needs_restart,
+    })
+}
+
+/// Keys whose change a running agent can't follow.
+fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut check = |differs: bool, key: &str| {
+        if differs {
+            keys.push(key.to_owned());
+        }
+    };
+    check(old.capture.pins != new.capture.pins, "capture.pins");
+    check(old.capture.proxy_port != new.capture.proxy_port, "capture.proxyPort");
+    check(old.capture.mark != new.capture.mark, "capture.mark");
+    check(old.admin.socket != new.admin.socket, "admin.socket");
+    check(old.admin.http != new.admin.http, "admin.http");
+    check(old.dns.port != new.dns.port, "dns.port");
+    check(old.dns.ttl != new.dns.ttl, "dns.ttl");
+    keys
+}
+
+fn keep_what_needs_a_restart(old: &Settings, mut new: Settings) -> Settings {
+    new.capture.pins.clone_from(&old.capture.pins);
+    new.capture.proxy_port = old.capture.proxy_port;
+    new.capture.mark = old.capture.mark;
+    new.admin = old.admin.clone();
+    new.dns.port = old.dns.port;
+    new.dns.ttl = old.dns.ttl;
+    new
+}

@@ -1,0 +1,233 @@
+//! The state of services and agent, as the commands show it.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use mesh_common::backend::Backend;
+
+use super::agent::Agent;
+use crate::{
+    admin::{
+        DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
+        PortView, ReasonView, ReloadView, ServiceView, Status,
+    },
+    registry::{Endpoint, ServicePort},
+};
+
+/// Kernel-side counters of all instances, read in one go.
+pub(super) struct KernelCounters(HashMap<(u32, SocketAddr), Backend>);
+
+impl KernelCounters {
+    pub fn read(agent: &Agent) -> Self {
+        let counters = agent.kernel().map(|kernel| kernel.tables().all_backend_counters());
+        let counters = counters.unwrap_or_default().into_iter();
+        Self(counters.map(|((id, at), backend)| ((id, at.to_socket_addr()), backend)).collect())
+    }
+
+    pub fn of(&self, agent: &Agent, port: &ServicePort, endpoint: &Endpoint) -> Backend {
+        let id = agent.kernel().and_then(|kernel| kernel.tables().port_id(&port.key()));
+        id.and_then(|id| self.0.get(&(id, endpoint.address)).copied()).unwrap_or_default()
+    }
+}
+
+pub(super) fn state_of(endpoint: &Endpoint) -> EndpointState {
+    if endpoint.live.is_drained() {
+        EndpointState::Drained
+    } else if endpoint.weight.0 == 0 {
+        EndpointState::WeightZero
+    } else {
+        EndpointState::Available
+    }
+}
+
+pub(super) fn services(agent: &Agent) -> Vec<ServiceView> {
+    let snapshot = agent.snapshots.load();
+    let view = |service: &std::sync::Arc<crate::registry::Service>| ServiceView {
+        name: service.spec.name.to_string(),
+        addresses: service.spec.addresses.iter().map(ToString::to_string).collect(),
+        hostnames: service.spec.hostnames.clone(),
+        ports: service.ports.iter().map(|port| port_view(agent, port)).collect(),
+    };
+    snapshot.services.iter().map(view).collect()
+}
+
+fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
+    let kernel = agent
+        .kernel()
+        .and_then(|kernel| kernel.tables().port_counters(&port.key()))
+        .unwrap_or_default();
+    let stats = &port.stats;
+    PortView {
+        port: port.port.port.get(),
+        protocol: port.port.protocol.to_string(),
+        path: port.path.to_string(),
+        why: port.path_reason.to_owned(),
+        on_agent_failure: port.on_agent_failure.to_string(),
+        algorithm: port.policy.algorithm.to_string(),
+        endpoints: port.endpoints.len() as u64,
+        available: port
+            .endpoints
+            .iter()
+            .filter(|endpoint| state_of(endpoint) == EndpointState::Available)
+            .count() as u64,
+        connections: kernel.kernel + stats.connections.load(Ordering::Relaxed),
+        requests: stats.requests.load(Ordering::Relaxed),
+        errors: kernel.refused + stats.errors.load(Ordering::Relaxed),
+    }
+}
+
+pub(super) fn endpoints(agent: &Agent, service: Option<&str>) -> Vec<EndpointView> {
+    let snapshot = agent.snapshots.load();
+    let counters = KernelCounters::read(agent);
+    (snapshot.ports())
+        .filter(|port| service.is_none_or(|name| port.service.as_str() == name))
+        .flat_map(|port| port.endpoints.iter().map(move |endpoint| (port, endpoint)))
+        .map(|(port, endpoint)| {
+            let kernel = counters.of(agent, port, endpoint);
+            endpoint_view(port, endpoint, &kernel)
+        })
+        .collect()
+}
+
+fn endpoint_view(port: &ServicePort, endpoint: &Endpoint, kernel: &Backend) -> EndpointView {
+    let live = &endpoint.live;
+    let round_trip = (kernel.srtt_us > 0).then(|| Duration::from_micros(kernel.srtt_us.into()));
+    EndpointView {
+        service: port.service.to_string(),
+        port: port.port.port.get(),
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight.0,
+        locality: endpoint.locality.to_string(),
+        state: state_of(endpoint),
+        in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
+        response_time_us: live
+            .response_time()
+            .or(round_trip)
+            .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        picks: live.picks.load(Ordering::Relaxed) + kernel.opened,
+        failures: live.failures.load(Ordering::Relaxed) + kernel.failed,
+        bytes_sent: live.bytes_sent.load(Ordering::Relaxed) + kernel.bytes_sent,
+        bytes_received: live.bytes_received.load(Ordering::Relaxed) + kernel.bytes_received,
+    }
+}
+
+/// Connections open on the kernel path. A UDP flow has no end to count.
+pub(super) fn open(port: &ServicePort, kernel: &Backend) -> u64 {
+    match port.port.protocol.transport() {
+        crate::model::Transport::Tcp => kernel.opened.saturating_sub(kernel.closed),
+        crate::model::Transport::Udp => 0,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn status(agent: &Agent) -> Status {
+    let settings = agent.settings();
+    let snapshot = agent.snapshots.load();
+    let hooks = hooks(agent);
+    let degraded = degraded(agent, &hooks);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: millis(agent.started.elapsed()),
+        state: agent.state(),
+        config: agent.config_path().display().to_string(),
+        ebpf: agent.kernel().is_some(),
+        hooks,
+        namespaces: namespaces(agent),
+        heartbeat_age_ms: agent.kernel().and_then(super::kernel::Kernel::beat_age_ms),
+        dns: DnsView {
+            enabled: settings.dns.enabled && agent.kernel().is_some(),
+            hostnames: snapshot.services.iter().map(|s| s.spec.hostnames.len() as u64).sum(),
+        },
+        last_reload: agent.last_reload().map(|reload| ReloadView {
+            age_ms: millis(reload.at.elapsed()),
+            ok: reload.problems.is_empty(),
+            problems: reload.problems,
+        }),
+        generations: Generations {
+            registry: snapshot.generation,
+            kernel: agent.kernel().map(|kernel| kernel.tables().generation()),
+        },
+        maps: maps(agent),
+        degraded,
+        reasons: reasons(agent),
+        log: agent.logs.filter(),
+    }
+}
+
+pub(super) fn hooks(agent: &Agent) -> Vec<HookView> {
+    let Some(kernel) = agent.kernel() else { return Vec::new() };
+    let attached = kernel.hooks().verify(&kernel.pins);
+    (attached.into_iter())
+        .map(|hook| HookView {
+            cgroup: hook.cgroup.display().to_string(),
+            hook: hook.hook.to_owned(),
+            program_id: (hook.program > 0).then_some(hook.program),
+            link_id: (hook.link > 0).then_some(hook.link),
+            pinned: hook.pin.display().to_string(),
+            ok: hook.problem.is_none(),
+            problem: hook.problem,
+        })
+        .collect()
+}
+
+fn namespaces(agent: &Agent) -> Vec<NamespaceView> {
+    (agent.namespaces().0.iter())
+        .map(|tracked| NamespaceView {
+            cookie: tracked.namespace.cookie(),
+            listeners: tracked.listeners.iter().map(ToString::to_string).collect(),
+            pids: tracked.pid.into_iter().collect(),
+        })
+        .collect()
+}
+
+pub(super) fn maps(agent: &Agent) -> Vec<MapView> {
+    let Some(kernel) = agent.kernel() else { return Vec::new() };
+    (kernel.tables().fill().into_iter())
+        .map(|fill| MapView {
+            name: fill.map.to_owned(),
+            used: fill.used as u64,
+            capacity: fill.capacity as u64,
+        })
+        .collect()
+}
+
+pub(super) fn reasons(agent: &Agent) -> Vec<ReasonView> {
+    let Some(kernel) = agent.kernel() else { return Vec::new() };
+    (kernel.tables().reasons().into_iter())
+        .map(|(reason, count)| ReasonView { name: reason.name().to_owned(), count })
+        .collect()
+}
+
+/// What doesn't work as it should, each with its consequence.
+pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
+    let mut degraded: Vec<String> = (hooks.iter())
+        .filter_map(|hook| {
+            let problem = hook.problem.as_ref()?;
+            Some(format!(
+                "{} on {} is not attached ({problem}): sockets pass it untouched; \
+                 restart the agent once the cgroup is there",
+                hook.hook, hook.cgroup
+            ))
+        })
+        .collect();
+    for error in &agent.namespaces().1 {
+        degraded.push(format!("a namespace has no listener ({error}): it takes the kernel path"));
+    }
+    for map in maps(agent) {
+        if map.used * 10 >= map.capacity * 9 {
+            degraded.push(format!("map {} holds {} of {}", map.name, map.used, map.capacity));
+        }
+    }
+    if agent.last_reload().is_some_and(|reload| !reload.problems.is_empty()) {
+        degraded.push("the last reload was refused: the configuration before it serves".to_owned());
+    }
+    degraded
+}

@@ -1,0 +1,56 @@
+//! Watches the configuration file and reloads when it changes.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use notify::{RecursiveMode, Watcher};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{agent::Agent, reload};
+
+/// An editor writes a file in several steps; wait until they are over.
+const SETTLE: Duration = Duration::from_millis(200);
+
+pub(super) async fn config(agent: Arc<Agent>, stop: CancellationToken) {
+    let (changed, mut changes) = mpsc::channel(1);
+    let watcher = watcher(&agent.config_path(), changed);
+    let _watcher = match watcher {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            tracing::warn!(%error, "can't watch the configuration file: use `mesh-agent reload`");
+            return;
+        }
+    };
+    let mut seen = read(&agent).await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.recv() => if change.is_none() { return },
+        }
+        sleep(SETTLE).await;
+        while changes.try_recv().is_ok() {}
+        // The folder changes for many reasons; only the content counts.
+        let now = read(&agent).await;
+        if now.is_some() && now != seen {
+            seen = now;
+            reload::and_log(&agent, "the file changed").await;
+        }
+    }
+}
+
+async fn read(agent: &Agent) -> Option<Vec<u8>> {
+    tokio::fs::read(agent.config_path()).await.ok()
+}
+
+/// Watches the folder, not the file: editors and Kubernetes' ConfigMaps put a
+/// new file (or link) in the place of the old one.
+fn watcher(path: &PathBuf, changed: mpsc::Sender<()>) -> anyhow::Result<impl Watcher + use<>> {
+    let path = std::path::absolute(path)?;
+    let folder = path.parent().unwrap_or(&path).to_owned();
+    let mut watcher = notify::recommended_watcher(move |_| {
+        // Full: a change is already waiting to be looked at.
+        let _ = changed.try_send(());
+    })?;
+    watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
