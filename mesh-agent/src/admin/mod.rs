@@ -1,1 +1,35 @@
-//! (being written)
+//! The agent's own interface: what the commands ask, over a unix socket, and
+//! what monitoring scrapes, over TCP.
+//!
+//! The types in here are an API: their JSON keys are camelCase and stay (tests
+//! pin them). Everything that changes something goes through the unix socket,
+//! whose file only its owner may open; the TCP side answers `/metrics`,
+//! `/healthz` and `/readyz` and nothing else.
+
+mod client;
+mod connection;
+mod control;
+mod endpoint;
+mod explain;
+mod outcome;
+mod routes;
+#[cfg(test)]
+pub(crate) mod sample;
+mod server;
+mod service;
+mod socket;
+mod status;
+
+pub use client::{Client, ClientError, Unreachable};
+pub use connection::{ConnectionView, Who};
+pub use control::{Control, ControlError};
+pub use endpoint::{EndpointState, EndpointView};
+pub use explain::{Candidate, ExplainRequest, Explanation};
+pub use outcome::{DrainOutcome, DrainRequest, LogLevel, ReloadOutcome};
+pub use server::{serve_http, serve_socket};
+pub use service::{PortView, ServiceView};
+pub use socket::{AdminSocket, SocketError};
+pub use status::{
+    AgentState, DnsView, Generations, HookView, MapView, NamespaceView, ReasonView, ReloadView,
+    Status,
+};

@@ -1,0 +1,34 @@
+//! A live connection, as the commands show it.
+
+use serde::{Deserialize, Serialize};
+
+/// `mesh-agent connections`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionView {
+    /// `kernel` or `proxy`.
+    pub path: String,
+    pub client: String,
+    pub who: Who,
+    pub service: String,
+    /// What the client asked for.
+    pub original: String,
+    /// `None` while the agent has picked none.
+    pub instance: Option<String>,
+    pub age_ms: u64,
+    /// `None` where nobody counts: on the kernel path until the close.
+    pub bytes_sent: Option<u64>,
+    pub bytes_received: Option<u64>,
+    pub rtt_us: Option<u64>,
+}
+
+/// Whose socket it is. What the system no longer knows is empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Who {
+    pub pid: u32,
+    pub process: String,
+    pub cgroup: String,
+    /// The network namespace's cookie.
+    pub netns: u64,
+}

@@ -1,0 +1,70 @@
+//! What becomes of a connection to a destination, and why.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::EndpointState;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// An IP address, or a hostname.
+    pub address: String,
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The cgroup of the process that would connect; `None`: one that is
+    /// captured.
+    pub from: Option<String>,
+}
+
+impl ExplainRequest {
+    /// The address, where it is one and not a hostname.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.parse().ok()
+    }
+
+    /// The hostname in the form that services have theirs.
+    pub fn hostname(&self) -> String {
+        self.address.trim_end_matches('.').to_ascii_lowercase()
+    }
+}
+
+/// `mesh-agent explain`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// As asked: address, port and transport.
+    pub destination: String,
+    /// `None`: it isn't one, or `from` isn't captured; `reason` says which.
+    pub service: Option<String>,
+    /// `kernel`, `proxy`, or `untouched`.
+    pub path: String,
+    /// Why this path.
+    pub reason: String,
+    pub protocol: Option<String>,
+    pub algorithm: Option<String>,
+    pub candidates: Vec<Candidate>,
+    /// What would happen to new connections if the agent died.
+    pub agent_gone: String,
+    /// What the agent answers to a query for the hostname; empty where it was
+    /// an address, or where the query is forwarded.
+    pub dns_answer: Vec<String>,
+    /// The decision, step by step, for people.
+    pub steps: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    pub address: String,
+    pub weight: u16,
+    /// Of the picks, in percent.
+    pub share: f64,
+    pub state: EndpointState,
+    /// Why it is in or out.
+    pub why: String,
+    /// It would be picked now; by `random`, none is.
+    pub next: bool,
+}

@@ -1,0 +1,33 @@
+//! A service, as the commands show it.
+
+use serde::{Deserialize, Serialize};
+
+/// `mesh-agent services`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    pub name: String,
+    pub addresses: Vec<String>,
+    pub hostnames: Vec<String>,
+    pub ports: Vec<PortView>,
+}
+
+/// Counts are of both paths together, since the maps or the agent were new.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortView {
+    pub port: u16,
+    pub protocol: String,
+    /// `kernel` or `proxy`.
+    pub path: String,
+    /// Why it takes this path.
+    pub why: String,
+    pub on_agent_failure: String,
+    pub algorithm: String,
+    pub endpoints: u64,
+    /// Of `endpoints`: those that are picked.
+    pub available: u64,
+    pub connections: u64,
+    pub requests: u64,
+    pub errors: u64,
+}

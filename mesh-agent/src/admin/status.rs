@@ -1,0 +1,109 @@
+//! How the agent is.
+
+use serde::{Deserialize, Serialize};
+
+/// `mesh-agent status`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_ms: u64,
+    pub state: AgentState,
+    /// The configuration file.
+    pub config: String,
+    /// `false` for `run --no-ebpf`: no hooks, maps or namespaces.
+    pub ebpf: bool,
+    pub hooks: Vec<HookView>,
+    pub namespaces: Vec<NamespaceView>,
+    /// `None` where there is no heartbeat (`--no-ebpf`).
+    pub heartbeat_age_ms: Option<u64>,
+    pub dns: DnsView,
+    /// `None` before the first reload.
+    pub last_reload: Option<ReloadView>,
+    pub generations: Generations,
+    pub maps: Vec<MapView>,
+    /// What doesn't work as it should, each with its consequence.
+    pub degraded: Vec<String>,
+    /// What the hooks decided, and how often.
+    pub reasons: Vec<ReasonView>,
+    /// The log filter in force.
+    pub log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AgentState {
+    Starting,
+    Serving,
+    /// It ends; live connections have until the drain deadline.
+    Draining,
+}
+
+/// One hook on one cgroup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookView {
+    pub cgroup: String,
+    /// As the kernel names it, such as `connect4`.
+    pub hook: String,
+    pub program_id: Option<u32>,
+    pub link_id: Option<u32>,
+    /// Where the link is pinned.
+    pub pinned: String,
+    /// Attached, to this cgroup, with our program.
+    pub ok: bool,
+    /// What is wrong where it isn't.
+    pub problem: Option<String>,
+}
+
+/// A network namespace with captured sockets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceView {
+    pub cookie: u64,
+    /// Addresses that the agent listens on in there.
+    pub listeners: Vec<String>,
+    /// Processes that it was seen with.
+    pub pids: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsView {
+    pub enabled: bool,
+    /// How many hostnames are answered.
+    pub hostnames: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadView {
+    pub age_ms: u64,
+    pub ok: bool,
+    /// Why it was refused; the configuration before it serves on.
+    pub problems: Vec<String>,
+}
+
+/// Which state of the services is where: different only while maps are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Generations {
+    pub registry: u64,
+    pub kernel: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapView {
+    pub name: String,
+    pub used: u64,
+    pub capacity: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasonView {
+    pub name: String,
+    pub count: u64,
+}

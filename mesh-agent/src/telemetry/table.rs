@@ -1,0 +1,92 @@
+//! Every metric there is: name, kind, labels and meaning, once.
+
+use super::metrics::{Counter, Descriptor, Gauge, Kind};
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $id:ident: $kind:ident $name:literal [$($label:literal),*];)+) => {
+        $(
+            $(#[doc = $help])+
+            pub static $id: $kind<{ let labels: &[&str] = &[$($label),*]; labels.len() }> =
+                $kind(Descriptor {
+                    name: $name,
+                    kind: Kind::$kind,
+                    labels: &[$($label),*],
+                    help: concat!($($help),+),
+                });
+        )+
+        /// In the order of the exposition and of docs/metrics.md.
+        pub static ALL: &[&Descriptor] = &[$(&$id.0),+];
+    };
+}
+
+metrics! {
+    /// Always 1; the label says which version runs
+    BUILD_INFO: Gauge "mesh_build_info" ["version"];
+    /// Time since the agent started
+    UPTIME: Gauge "mesh_uptime_seconds" [];
+    /// 1 while the agent serves, 0 while it starts or drains
+    READY: Gauge "mesh_ready" [];
+    /// How many things are degraded; `mesh-agent status` names them
+    DEGRADED: Gauge "mesh_degraded" [];
+    /// Memory of the agent that is in RAM
+    RESIDENT_MEMORY: Gauge "mesh_resident_memory_bytes" [];
+    /// File descriptors that the agent has open
+    OPEN_DESCRIPTORS: Gauge "mesh_open_descriptors" [];
+
+    /// Reloads of the configuration, by result: ok or failed
+    RELOADS: Counter "mesh_reloads_total" ["result"];
+    /// 1 where the last reload was accepted, 0 where the one before still serves
+    RELOAD_OK: Gauge "mesh_last_reload_ok" [];
+    /// Generation of the services as the agent has them
+    REGISTRY_GENERATION: Gauge "mesh_registry_generation" [];
+    /// Generation of the services as the kernel has them; it lags only while maps are written
+    KERNEL_GENERATION: Gauge "mesh_kernel_generation" [];
+
+    /// 1 where the hook is attached to the cgroup and ours, 0 where not
+    HOOK_ATTACHED: Gauge "mesh_hook_attached" ["cgroup", "hook"];
+    /// Network namespaces that have a listener of the agent
+    NAMESPACES: Gauge "mesh_captured_namespaces" [];
+    /// Age of the heartbeat by which the kernel knows that the agent lives
+    HEARTBEAT_AGE: Gauge "mesh_heartbeat_age_seconds" [];
+    /// Entries in a kernel map
+    MAP_ENTRIES: Gauge "mesh_map_entries" ["map"];
+    /// Entries that a kernel map can hold
+    MAP_CAPACITY: Gauge "mesh_map_capacity" ["map"];
+    /// What the hooks decided, by reason
+    VERDICTS: Counter "mesh_verdicts_total" ["reason"];
+
+    /// Connections to a service port, by the path that they took: kernel or proxy
+    CONNECTIONS: Counter "mesh_connections_total" ["service", "port", "path"];
+    /// Connections of a proxied service that the kernel balanced while no agent answered
+    FALLBACK: Counter "mesh_connections_fallback_total" ["service", "port"];
+    /// Connections that were refused: no instance, or no agent and onAgentFailure is closed
+    REFUSED: Counter "mesh_connections_refused_total" ["service", "port"];
+    /// Datagrams that clients sent to a service port
+    DATAGRAMS: Counter "mesh_datagrams_total" ["service", "port"];
+    /// HTTP requests to a service port
+    REQUESTS: Counter "mesh_requests_total" ["service", "port"];
+    /// Responses of 500 and above, and connections that no instance took
+    ERRORS: Counter "mesh_errors_total" ["service", "port"];
+    /// Further attempts on another instance after one that failed
+    RETRIES: Counter "mesh_retries_total" ["service", "port"];
+
+    /// 1 where the instance is picked, 0 where it is drained or its weight is 0
+    AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
+    /// Requests (HTTP) or connections under way
+    IN_FLIGHT: Gauge "mesh_instance_in_flight" ["service", "port", "instance", "path"];
+    /// Times that the instance was picked
+    PICKS: Counter "mesh_instance_picks_total" ["service", "port", "instance", "path"];
+    /// Attempts that failed before the first byte of a response
+    FAILURES: Counter "mesh_instance_failures_total" ["service", "port", "instance", "path"];
+    /// Bytes that clients sent to the instance; on the kernel path counted when a connection closes
+    SENT: Counter "mesh_instance_sent_bytes_total" ["service", "port", "instance", "path"];
+    /// Bytes that clients received from the instance; on the kernel path counted when a connection closes
+    RECEIVED: Counter "mesh_instance_received_bytes_total" ["service", "port", "instance", "path"];
+    /// Moving average of the time to the first byte of a response, on the proxy path
+    RESPONSE_TIME: Gauge "mesh_instance_response_seconds" ["service", "port", "instance"];
+    /// Smoothed round trip of the connection that closed last, on the kernel path
+    ROUND_TRIP: Gauge "mesh_instance_round_trip_seconds" ["service", "port", "instance"];
+
+    /// DNS queries of captured sockets, by result: answered, forwarded or failed
+    DNS_QUERIES: Counter "mesh_dns_queries_total" ["result"];
+}
