@@ -91,14 +91,14 @@ impl Agent {
         let mark = if options.ebpf { settings.capture.mark } else { 0 };
         let socket = SocketOptions { mark };
         let proxy = Proxy::start(
-            ProxySettings {
+            &ProxySettings {
                 workers: std::thread::available_parallelism().map_or(1, usize::from),
                 port: settings.capture.proxy_port,
                 socket,
                 limits: settings.limits.clone(),
             },
-            snapshots.clone(),
-            Arc::clone(&originals),
+            &snapshots,
+            &originals,
         )
         .context("starting the proxy's workers")?;
         let dns = Dns::new(
@@ -140,7 +140,7 @@ impl Agent {
             .collect();
         let namespace = Arc::new(Namespace::current().context("opening this network namespace")?);
         let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        self.proxy.open_explicit(namespace, addresses).await.with_context(|| {
+        self.proxy.open_explicit(namespace, addresses).await.map(drop).with_context(|| {
             format!(
                 "--no-ebpf listens on the services' own addresses ({}): they must be this machine's",
                 shown.join(", ")
@@ -208,14 +208,14 @@ impl Agent {
         &self,
         namespace: &Arc<Namespace>,
     ) -> anyhow::Result<Vec<SocketAddr>> {
-        let listeners = self.proxy.open(Arc::clone(namespace)).await.context("proxy listener")?;
+        let opened = self.proxy.open(Arc::clone(namespace)).await.context("proxy listener")?;
         if self.settings().dns.enabled
             && let Err(error) = self.dns.open(Arc::clone(namespace)).await
         {
             // Queries pass untouched where nobody listens; the rest works.
             tracing::warn!(netns = namespace.cookie(), %error, "can't listen for DNS in a namespace");
         }
-        Ok(listeners)
+        Ok(opened.addresses)
     }
 
     pub async fn close_namespace(&self, cookie: u64) {
@@ -243,7 +243,12 @@ impl Agent {
         Ok(())
     }
 
-    fn apply_to_kernel(&self, kernel: &Kernel, old: &Settings, new: &Settings) -> anyhow::Result<()> {
+    fn apply_to_kernel(
+        &self,
+        kernel: &Kernel,
+        old: &Settings,
+        new: &Settings,
+    ) -> anyhow::Result<()> {
         let mut tables = kernel.tables();
         tables.sync(&self.snapshots.load())?;
         if (&old.capture, &old.dns) != (&new.capture, &new.dns) {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tokio::runtime::Handle;
+
 use super::agent::Agent;
 use crate::admin::{ConnectionView, Who};
 
@@ -39,7 +41,9 @@ fn kernel(agent: &Agent) -> Vec<ConnectionView> {
 }
 
 fn proxied(agent: &Agent) -> Vec<ConnectionView> {
-    (agent.proxy.connections().into_iter())
+    // Called where blocking is allowed, and answered by the workers.
+    let live = Handle::current().block_on(agent.proxy.connections());
+    (live.into_iter())
         .map(|connection| ConnectionView {
             path: "proxy".to_owned(),
             client: connection.client.to_string(),

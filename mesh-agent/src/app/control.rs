@@ -1,6 +1,6 @@
 //! The agent as its commands see it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
@@ -36,8 +36,8 @@ impl Control for Agent {
         explain::explain(self, request)
     }
 
-    fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<ReloadOutcome, ControlError>> {
-        async move { reload::reload(&self).await }.boxed()
+    fn reload(&self) -> BoxFuture<'_, Result<ReloadOutcome, ControlError>> {
+        reload::reload(self).boxed()
     }
 
     fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<DrainOutcome, ControlError>> {
@@ -72,9 +72,7 @@ impl Control for Agent {
     }
 
     fn set_log_level(&self, level: LogLevel) -> Result<LogLevel, ControlError> {
-        self.logs
-            .set(&level.filter)
-            .map_err(|error| ControlError::Invalid(error.to_string()))?;
+        self.logs.set(&level.filter).map_err(|error| ControlError::Invalid(error.to_string()))?;
         self.follow_log_level();
         Ok(self.log_level())
     }
@@ -124,7 +122,9 @@ fn unknown_endpoint(agent: &Agent, request: &DrainRequest) -> ControlError {
 fn listed(names: &[&str]) -> String {
     match names {
         [] => "none".to_owned(),
-        names if names.len() > 20 => format!("{} … ({} in all)", names[..20].join(", "), names.len()),
+        names if names.len() > 20 => {
+            format!("{} … ({} in all)", names[..20].join(", "), names.len())
+        }
         names => names.join(", "),
     }
 }

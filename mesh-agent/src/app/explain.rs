@@ -1,7 +1,10 @@
 //! What becomes of a connection to a destination, and why: the same steps as
 //! the hooks take, in words.
 
-use std::{net::{IpAddr, SocketAddr}, path::Path};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use super::{agent::Agent, views};
 use crate::{
@@ -101,9 +104,9 @@ fn resolve(
     let fitting = addresses.iter().copied().find(|&address| {
         snapshot.find(SocketAddr::new(address, request.port), transport).is_some()
     });
-    fitting.or(addresses.first().copied()).ok_or_else(|| {
-        ControlError::NotFound(format!("{} has no address", service.spec.name))
-    })
+    fitting
+        .or(addresses.first().copied())
+        .ok_or_else(|| ControlError::NotFound(format!("{} has no address", service.spec.name)))
 }
 
 fn no_service(

@@ -139,7 +139,9 @@ impl Tracker {
                 let known = self.refused.insert(inode, error.clone());
                 if known.as_ref() != Some(&error) {
                     tracing::warn!(
-                        netns = namespace.cookie(), pid, error,
+                        netns = namespace.cookie(),
+                        pid,
+                        error,
                         "can't listen in a namespace: its proxied services take the kernel path"
                     );
                 }

@@ -48,7 +48,9 @@ pub(super) async fn run(
         let result = if draining { heartbeat.stop() } else { heartbeat.beat() };
         match result {
             Ok(()) => agent.note_beat(),
-            Err(error) => tracing::error!(%error, "writing the heartbeat failed: the hooks will leave this agent out"),
+            Err(error) => {
+                tracing::error!(%error, "writing the heartbeat failed: the hooks will leave this agent out")
+            }
         }
         for _ in 0..BATCH {
             let Some(event) = events.next() else { break };

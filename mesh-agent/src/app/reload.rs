@@ -1,6 +1,6 @@
 //! A new configuration into a running agent: all of it or nothing.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use super::agent::{Agent, LastReload};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Reads the file again and puts it into force.
-pub(super) async fn reload(agent: &Arc<Agent>) -> Result<ReloadOutcome, ControlError> {
+pub(super) async fn reload(agent: &Agent) -> Result<ReloadOutcome, ControlError> {
     let path = agent.config_path();
     let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
     let outcome = match loaded {
@@ -29,19 +29,29 @@ pub(super) async fn reload(agent: &Arc<Agent>) -> Result<ReloadOutcome, ControlE
 }
 
 /// The same, for where nobody waits for the answer.
-pub(super) async fn and_log(agent: &Arc<Agent>, why: &str) {
+pub(super) async fn and_log(agent: &Agent, why: &str) {
     match reload(agent).await {
         Ok(outcome) => {
-            tracing::info!(why, changed = outcome.changed, generation = outcome.generation, "reloaded");
+            tracing::info!(
+                why,
+                changed = outcome.changed,
+                generation = outcome.generation,
+                "reloaded"
+            );
             if !outcome.needs_restart.is_empty() {
-                tracing::warn!(keys = outcome.needs_restart.join(", "), "these take effect after a restart");
+                tracing::warn!(
+                    keys = outcome.needs_restart.join(", "),
+                    "these take effect after a restart"
+                );
             }
         }
-        Err(error) => tracing::error!(why, %error, "reload refused: the old configuration serves on"),
+        Err(error) => {
+            tracing::error!(why, %error, "reload refused: the old configuration serves on")
+        }
     }
 }
 
-async fn apply(agent: &Arc<Agent>, new: Settings) -> Result<ReloadOutcome, ControlError> {
+async fn apply(agent: &Agent, new: Settings) -> Result<ReloadOutcome, ControlError> {
     let old = agent.settings();
     let needs_restart = needs_restart(&old, &new);
     let new = keep_what_needs_a_restart(&old, new);

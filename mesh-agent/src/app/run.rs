@@ -107,7 +107,13 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(tracker.run(found, stop.clone()));
         tasks.spawn(feeds.log);
         agent.attach_hooks()?;
-        tasks.spawn(pulse::run(feeds.heartbeat, feeds.events, missing, Arc::clone(&agent), stop.clone()));
+        tasks.spawn(pulse::run(
+            feeds.heartbeat,
+            feeds.events,
+            missing,
+            Arc::clone(&agent),
+            stop.clone(),
+        ));
     }
     agent.set_state(AgentState::Serving);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "serving");

@@ -1,11 +1,6 @@
 //! The state of services and agent, as the commands show it.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use mesh_common::backend::Backend;
 
