@@ -267,11 +267,19 @@ mod tests {
             }),
             ("an answer in it", |m| {
                 let name = m.queries[0].name.clone();
-                m.add_answer(Record::from_rdata(name, 1, RData::A([10, 0, 0, 1].into())));
+                m.add_answer(Record::from_rdata(
+                    name,
+                    1,
+                    RData::A(std::net::Ipv4Addr::LOCALHOST.into()),
+                ));
             }),
             ("a record beside OPT", |m| {
                 let name = m.queries[0].name.clone();
-                m.add_additional(Record::from_rdata(name, 1, RData::A([10, 0, 0, 1].into())));
+                m.add_additional(Record::from_rdata(
+                    name,
+                    1,
+                    RData::A(std::net::Ipv4Addr::LOCALHOST.into()),
+                ));
             }),
             ("a later EDNS", |m| {
                 let mut edns = Edns::new();

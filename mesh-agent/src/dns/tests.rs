@@ -61,10 +61,7 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
         name: ServiceName::new(name),
         addresses: address.iter().map(|address| address.parse().unwrap()).collect(),
         hostnames: vec![name.into()],
-        ports: vec![
-            Port { port, protocol: Protocol::Udp },
-            Port { port, protocol: Protocol::Tcp },
-        ],
+        ports: vec![Port { port, protocol: Protocol::Udp }, Port { port, protocol: Protocol::Tcp }],
         path: PathChoice::Kernel,
         on_agent_failure: OnAgentFailure::Open,
         static_instances: (instances.iter())
@@ -108,11 +105,8 @@ impl Served {
         let reviews = spec("reviews", &["10.96.0.11", "fd00::11"], 80, &[]);
         registry.configure([vec![reviews], more].concat());
         let port = free_port();
-        let settings = DnsSettings {
-            port,
-            ttl: Duration::from_secs(7),
-            socket: SocketOptions { mark: 0 },
-        };
+        let settings =
+            DnsSettings { port, ttl: Duration::from_secs(7), socket: SocketOptions { mark: 0 } };
         let originals = Arc::new(Asked { cookie: namespace.cookie(), resolver });
         let dns = Dns::new(registry.reader(), originals, settings);
         dns.open(Arc::clone(&namespace)).await.unwrap();
