@@ -176,7 +176,10 @@ async fn ask_udp(server: SocketAddr, query: &[u8]) -> Vec<u8> {
 
 /// Writes all queries at once, closes this half, and reads until the end.
 async fn ask_tcp(server: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await.unwrap();
+    ask_stream(TcpStream::connect(server).await.unwrap(), queries).await
+}
+
+async fn ask_stream(mut stream: TcpStream, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut bytes = Vec::new();
     for query in queries {
         bytes.extend_from_slice(&u16::try_from(query.len()).unwrap().to_be_bytes());
@@ -400,4 +403,52 @@ async fn a_port_in_use_says_what_to_check() {
     let error = dns.open(Arc::clone(&served.namespace)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains("dns.port"), "{error}");
+}
+
+/// A process with a network namespace of its own, without IPv6.
+struct Pod(Child);
+
+impl Pod {
+    fn start() -> Self {
+        let script = "ip link set lo up && sysctl -qw net.ipv6.conf.all.disable_ipv6=1 \
+                      && echo ready && exec sleep 60";
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is installed");
+        let mut line = [0; 6];
+        let stdout = child.stdout.as_mut().unwrap();
+        let pod = std::io::Read::read_exact(stdout, &mut line).map(|()| Self(child));
+        pod.expect("root may make a network namespace")
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_namespace_without_ipv6_is_served_over_ipv4() {
+    let pod = Pod::start();
+    let namespace = Arc::new(Namespace::of_process(pod.0.id()).unwrap());
+    let served = Served::new(None, Vec::new()).await;
+    assert_ne!(namespace.cookie(), served.namespace.cookie());
+    served.dns.open(Arc::clone(&namespace)).await.unwrap();
+    served.dns.close(served.namespace.cookie()).await;
+    assert!(TcpStream::connect(served.v4).await.is_err(), "nobody listens here any more");
+
+    let options = SocketOptions { mark: 0 };
+    let ours = query(1, "reviews.", RecordType::A);
+    let stream = crate::net::connect_tcp(&namespace, served.v4, options).await.unwrap();
+    let tcp = ask_stream(stream, std::slice::from_ref(&ours)).await;
+    let socket = udp_socket(&namespace, "127.0.0.1:0".parse().unwrap(), options).unwrap();
+    socket.send_to(&ours, served.v4).await.unwrap();
+    let mut udp = vec![0; 512];
+    let length = timeout(SOON, socket.recv(&mut udp)).await.expect("an answer").unwrap();
+    assert_eq!(tcp, [&udp[..length]]);
+    assert_eq!(code(&udp[..length]), ResponseCode::NoError);
 }
