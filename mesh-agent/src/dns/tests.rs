@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, UdpSocket as StdUdpSocket},
     num::NonZeroU16,
     process::{Child, Command, Stdio},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU16, AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -76,15 +76,18 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
     }
 }
 
-/// A port that is free for both transports and families now.
+/// A port that is free for both transports and families. From below those that
+/// the kernel gives to clients, and never the same twice: tests run side by side.
 fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
     loop {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if StdUdpSocket::bind(("127.0.0.1", port)).is_ok()
-            && StdUdpSocket::bind(("::1", port)).is_ok()
-            && std::net::TcpListener::bind(("::1", port)).is_ok()
-        {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        let free = ["127.0.0.1", "::1"].iter().all(|ip| {
+            StdUdpSocket::bind((*ip, port)).is_ok()
+                && std::net::TcpListener::bind((*ip, port)).is_ok()
+        });
+        if free {
             return port;
         }
     }
@@ -114,7 +117,7 @@ impl Served {
         Self { dns, namespace, v4, v6: SocketAddr::from((Ipv6Addr::LOCALHOST, port)) }
     }
 
-    fn count(&self, which: impl Fn(&DnsStats) -> &std::sync::atomic::AtomicU64) -> u64 {
+    fn count(&self, which: impl Fn(&DnsStats) -> &AtomicU64) -> u64 {
         which(&self.dns.stats).load(Ordering::Relaxed)
     }
 }
@@ -383,15 +386,13 @@ async fn a_closed_namespace_is_free_again() {
     served.dns.open(Arc::clone(&served.namespace)).await.unwrap();
     let mut held = TcpStream::connect(served.v4).await.unwrap();
     timeout(SOON, served.dns.close(served.namespace.cookie())).await.expect("close is quick");
-    // No SO_REUSEPORT here: these fail while any listener is left.
-    StdUdpSocket::bind(served.v4).unwrap();
-    StdUdpSocket::bind(served.v6).unwrap();
-    assert!(TcpStream::connect(served.v4).await.is_err());
+    until_free(served.v4).await;
+    until_free(served.v6).await;
     assert!(matches!(timeout(SOON, held.read(&mut [0])).await.unwrap(), Ok(0) | Err(_)));
     served.dns.open(Arc::clone(&served.namespace)).await.unwrap();
     assert_eq!(dig(served.v4, &["+short", "reviews"]).await, "10.96.0.11\n");
     timeout(SOON, served.dns.shutdown()).await.expect("shutdown is quick");
-    assert!(TcpStream::connect(served.v4).await.is_err());
+    until_free(served.v4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -403,6 +404,17 @@ async fn a_port_in_use_says_what_to_check() {
     let error = dns.open(Arc::clone(&served.namespace)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().contains("dns.port"), "{error}");
+}
+
+/// Nobody listens any more. Not at once: between the fork and the exec of
+/// another test's child process, that child holds our sockets too.
+async fn until_free(address: SocketAddr) {
+    let deadline = Instant::now() + SOON;
+    // No SO_REUSEPORT here: binding fails while any listener is left.
+    while StdUdpSocket::bind(address).is_err() || TcpStream::connect(address).await.is_ok() {
+        assert!(Instant::now() < deadline, "{address} is still listened on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A process with a network namespace of its own, without IPv6.
@@ -439,7 +451,7 @@ async fn another_namespace_without_ipv6_is_served_over_ipv4() {
     assert_ne!(namespace.cookie(), served.namespace.cookie());
     served.dns.open(Arc::clone(&namespace)).await.unwrap();
     served.dns.close(served.namespace.cookie()).await;
-    assert!(TcpStream::connect(served.v4).await.is_err(), "nobody listens here any more");
+    until_free(served.v4).await;
 
     let options = SocketOptions { mark: 0 };
     let ours = query(1, "reviews.", RecordType::A);
