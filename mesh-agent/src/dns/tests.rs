@@ -76,17 +76,16 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
     }
 }
 
-/// A port that is free for both transports and families. From below those that
+/// A port that nobody listens on. From below those that
 /// the kernel gives to clients, and never the same twice: tests run side by side.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
     loop {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        let free = ["127.0.0.1", "::1"].iter().all(|ip| {
-            StdUdpSocket::bind((*ip, port)).is_ok()
-                && std::net::TcpListener::bind((*ip, port)).is_ok()
-        });
+        // Not by binding: a child forked meanwhile would hold the port.
+        let free = (["127.0.0.1", "::1"].iter())
+            .all(|ip| std::net::TcpStream::connect((*ip, port)).is_err());
         if free {
             return port;
         }
