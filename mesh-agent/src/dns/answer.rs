@@ -77,7 +77,7 @@ fn parse(query: &[u8]) -> Option<Message> {
 /// hostname does: a dot inside a label must not look like two labels.
 fn hostname(name: &Name) -> Option<String> {
     let mut text = String::with_capacity(name.len());
-    for label in name.iter() {
+    for label in name {
         if !text.is_empty() {
             text.push('.');
         }
@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn other_kinds_of_message_are_not_ours() {
-        let changes: &[(&str, fn(&mut Message))] = &[
+        type Change = fn(&mut Message);
+        let changes: &[(&str, Change)] = &[
             ("response", |m| m.metadata.message_type = MessageType::Response),
             ("notify", |m| m.metadata.op_code = OpCode::Notify),
             ("update", |m| m.metadata.op_code = OpCode::Update),
@@ -267,11 +268,19 @@ mod tests {
             }),
             ("an answer in it", |m| {
                 let name = m.queries[0].name.clone();
-                m.add_answer(Record::from_rdata(name, 1, RData::A([10, 0, 0, 1].into())));
+                m.add_answer(Record::from_rdata(
+                    name,
+                    1,
+                    RData::A(std::net::Ipv4Addr::LOCALHOST.into()),
+                ));
             }),
             ("a record beside OPT", |m| {
                 let name = m.queries[0].name.clone();
-                m.add_additional(Record::from_rdata(name, 1, RData::A([10, 0, 0, 1].into())));
+                m.add_additional(Record::from_rdata(
+                    name,
+                    1,
+                    RData::A(std::net::Ipv4Addr::LOCALHOST.into()),
+                ));
             }),
             ("a later EDNS", |m| {
                 let mut edns = Edns::new();

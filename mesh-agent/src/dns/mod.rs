@@ -39,7 +39,7 @@ const CONNECTIONS: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 pub struct DnsSettings {
-    /// Of the listeners, on 127.0.0.1 and ::1.
+    /// Of the listeners, on 127.0.0.1 and `::1`.
     pub port: u16,
     /// Of the answers for services' hostnames.
     pub ttl: Duration,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, task::JoinSet, time};
+use tokio::{io::Interest, net::UdpSocket, task::JoinSet, time};
 
 use super::{
     Context,
@@ -118,14 +118,32 @@ async fn exchange(
     socket.send(query).await?;
     context.stats.forwarded.fetch_add(1, Ordering::Relaxed);
     loop {
-        socket.readable().await?;
-        // Room is made only now: a thousand silent queries hold none.
-        let mut response = Vec::with_capacity(LONGEST);
-        match socket.try_recv_buf(&mut response) {
-            Ok(_) if is_answer(query, &response) => return Ok(response),
-            Ok(_) => {}
+        let response = receive(&socket).await?;
+        if is_answer(query, &response) {
+            return Ok(response);
+        }
+    }
+}
+
+/// The next datagram, or the error that the network reported: a port that
+/// nobody listens on shows as an error alone, and waiting for something to
+/// read would miss it.
+async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    loop {
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        let received = if ready.is_error() {
+            socket.try_io(Interest::ERROR, || match socket.take_error()? {
+                Some(error) => Err(error),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            })
+        } else {
+            // Room is made only now: a thousand silent queries hold none.
+            let mut response = Vec::with_capacity(LONGEST);
+            socket.try_recv_buf(&mut response).map(|_| response)
+        };
+        match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            received => return received,
         }
     }
 }
