@@ -13,7 +13,6 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::toolchain::{self, Toolchain};
-use requirement::Requirement;
 
 /// Install what is missing: the compiler for kernel programs, and the tools that the tests call.
 ///

@@ -41,7 +41,7 @@ fn has_stub(code: &str, stub: &str) -> bool {
 fn has_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let after = text[at + word.len()..].chars().next();
-        !ends_in_word(&text[..at]) && !after.is_some_and(|letter| letter.is_alphanumeric())
+        !ends_in_word(&text[..at]) && !after.is_some_and(char::is_alphanumeric)
     })
 }
 
