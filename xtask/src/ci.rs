@@ -74,7 +74,14 @@ fn format() -> Result<()> {
 
 fn clippy_host() -> Result<()> {
     let mut command = process::cargo("clippy");
-    command.args(["--workspace", "--exclude", "mesh-ebpf", "--all-targets", "--quiet", "--keep-going"]);
+    command.args([
+        "--workspace",
+        "--exclude",
+        "mesh-ebpf",
+        "--all-targets",
+        "--quiet",
+        "--keep-going",
+    ]);
     process::run(command.args(["--", "-D", "warnings"]))
 }
 

@@ -26,8 +26,9 @@ use clap::{Parser, Subcommand};
 
 /// Everything that is done with this repository, from a clean machine to CI.
 ///
-/// A first day: `cargo xtask build`, `sudo -E cargo xtask test`, and before a
-/// commit `cargo xtask ci`. Each command installs what it needs by itself.
+/// A first day: `cargo xtask build`, then `cargo xtask test` (as root, which the
+/// kernel asks for), and before a commit `cargo xtask ci`. Each command installs
+/// what it needs by itself.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {

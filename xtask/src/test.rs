@@ -73,7 +73,7 @@ fn report_skipped(arguments: &Arguments) -> Result<()> {
     }
     println!(
         "They load programs into the kernel and make namespaces and cgroups, which needs root:\n  \
-         sudo -E env PATH=\"$PATH\" cargo xtask test"
+         sudo -E env PATH=\"$PATH\" HOME=\"$HOME\" cargo xtask test"
     );
     if env::var_os("CI").is_some() {
         bail!("{} tests were not run for lack of root, and CI is set", names.len());

@@ -27,6 +27,11 @@ pub fn update() -> Result<()> {
     programs::run(apt().args(["update", "--quiet=2"]))
 }
 
+/// Whether what bpf-linker is compiled against is there.
+pub fn has_llvm() -> bool {
+    Path::new(LLVM_PREFIX).join("include/llvm-c/Core.h").is_file()
+}
+
 /// Whether all of these can be installed.
 pub fn offers(packages: &[&str]) -> bool {
     packages.iter().all(|package| {

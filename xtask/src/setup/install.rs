@@ -18,41 +18,50 @@ use crate::{
 const LINKER: &str = "bpf-linker@0.13.0";
 
 pub fn install(missing: &[Requirement]) -> Result<()> {
-    let has = |source| missing.iter().any(|item| item.source == source);
+    let lacks_linker = missing.iter().any(|item| item.source == Source::KernelLinker);
+    let root = process::is_root()?;
     let mut packages: Vec<&str> = Vec::new();
     for item in missing {
         if let Source::Program(names) = item.source {
             packages.extend(names);
         }
     }
-    let kernel_side = [Source::KernelCompiler, Source::KernelLinker, Source::KernelClippy];
-    let debian = debian::is_here() && process::is_root()?;
-    if debian && (kernel_side.into_iter().any(has) || !packages.is_empty()) {
-        debian::update()?;
-    }
-    let mut linker_from_debian = false;
-    if kernel_side.into_iter().any(has) {
-        // A compiler that is there already decides, else what Debian offers.
-        linker_from_debian = match Toolchain::find_compiler() {
-            Some(toolchain) => matches!(toolchain, Toolchain::Prebuilt { .. }) && debian,
-            None => debian && debian::offers(&debian::COMPILER),
-        };
-        if linker_from_debian {
-            packages.extend(debian::COMPILER);
-        } else {
-            rustup()?;
-        }
+    let lacks_compiler = missing
+        .iter()
+        .any(|item| matches!(item.source, Source::KernelCompiler | Source::KernelClippy));
+    let debian_route = (lacks_compiler || lacks_linker) && has_debian_route(root)?;
+    if debian_route && (lacks_compiler || !debian::has_llvm()) {
+        packages.extend(debian::COMPILER);
+    } else if lacks_compiler {
+        rustup()?;
     }
     if !packages.is_empty() {
-        if !debian {
+        if !(root && debian::is_here()) {
             bail!(by_hand(&packages));
         }
+        debian::update()?;
         debian::install(&packages)?;
     }
-    if has(Source::KernelLinker) {
-        linker(linker_from_debian)?;
+    if lacks_linker {
+        linker(debian_route)?;
     }
     Ok(())
+}
+
+/// Whether the compiler is, or will be, the one that Debian ships: what is
+/// there decides, then what can be installed. Without root, rustup can install
+/// into the home of its user.
+fn has_debian_route(root: bool) -> Result<bool> {
+    if let Some(toolchain) = Toolchain::find_compiler() {
+        return Ok(debian::is_here() && matches!(toolchain, Toolchain::Prebuilt { .. }));
+    }
+    if !debian::is_here() || (!root && process::find_program("rustup").is_some()) {
+        return Ok(false);
+    }
+    if root {
+        debian::update()?;
+    }
+    Ok(debian::offers(&debian::COMPILER))
 }
 
 /// What to type where we may not install, or don't know how.
