@@ -22,7 +22,11 @@ pub struct Line {
 impl Source {
     pub fn parse(path: &str, text: &str) -> Self {
         let mut source = Self { path: path.to_owned(), lines: split(text) };
-        source.mark_tests();
+        if path.ends_with("/tests.rs") || path.contains("/tests/") {
+            source.lines.iter_mut().for_each(|line| line.is_test = true);
+        } else {
+            source.mark_tests();
+        }
         source
     }
 
@@ -201,6 +205,13 @@ mod tests {
         let source = Source::parse("a.rs", "f(\"a \\\n  todo!() \\\n b\");\ng();");
         let code: Vec<_> = source.lines.iter().map(|line| line.code.as_str()).collect();
         assert_eq!(code, ["f(\"", "", "\");", "g();"]);
+    }
+
+    #[test]
+    fn a_file_of_tests_is_all_tests() {
+        assert_eq!(Source::parse("a/src/b/tests.rs", "a();").code().count(), 0);
+        assert_eq!(Source::parse("a/src/tests/b.rs", "a();").code().count(), 0);
+        assert_eq!(Source::parse("tests/src/lib.rs", "a();").code().count(), 1);
     }
 
     #[test]
