@@ -61,7 +61,9 @@ impl Toolchain {
         }
     }
 
-    fn find_compiler() -> Option<Self> {
+    /// The compiler alone: `MESH_BPF_RUSTC`, else /usr/bin/rustc where it has
+    /// `core` for BPF, else rustup's nightly.
+    pub fn find_compiler() -> Option<Self> {
         if let Some(rustc) = env::var_os("MESH_BPF_RUSTC") {
             return Some(Self::Prebuilt { rustc: rustc.into() });
         }

@@ -14,7 +14,7 @@ pub fn slot(algorithm_code: u8, slots: u32, turn: u64, random: u32) -> Option<u3
         return None;
     }
     Some(match algorithm_code {
-        algorithm::ROUND_ROBIN => (turn % slots as u64) as u32,
+        algorithm::ROUND_ROBIN => (turn % u64::from(slots)) as u32,
         _ => scale(random, slots),
     })
 }
@@ -23,7 +23,7 @@ pub fn slot(algorithm_code: u8, slots: u32, turn: u64, random: u32) -> Option<u3
 /// of a division (Lemire 2019), off by at most bound/2³².
 #[inline(always)]
 pub fn scale(random: u32, bound: u32) -> u32 {
-    ((random as u64 * bound as u64) >> 32) as u32
+    ((u64::from(random) * u64::from(bound)) >> 32) as u32
 }
 
 #[cfg(test)]

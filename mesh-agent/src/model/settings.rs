@@ -24,7 +24,7 @@ pub struct Capture {
     pub exclude: Vec<PathBuf>,
     /// Folder on a bpffs that maps and links are pinned under; one agent each.
     pub pins: PathBuf,
-    /// The agent's listener in each captured namespace, on 127.0.0.1 and ::1.
+    /// The agent's listener in each captured namespace, on 127.0.0.1 and `::1`.
     pub proxy_port: u16,
     /// `SO_MARK` of the agent's own sockets.
     pub mark: u32,

@@ -95,7 +95,7 @@ impl Registry {
             let ports: Vec<_> = (spec.ports.iter())
                 .map(|&port| {
                     let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
-                    let kept = kept.remove(&key).unwrap_or_else(Kept::new);
+                    let kept = kept.remove(&key).unwrap_or_else(Kept::at_random);
                     let (built, kept) = build_port(spec, port, &policy, instances, kept);
                     self.ports.insert(key, kept);
                     Arc::new(built)
@@ -126,7 +126,7 @@ impl Default for Registry {
 
 impl Kept {
     /// The cursor starts at random, so that nodes don't march in step.
-    fn new() -> Self {
+    fn at_random() -> Self {
         let cursor = Arc::new(AtomicU64::new(u64::from(rand::random::<u32>())));
         Self { cursor, ..Self::default() }
     }
