@@ -35,11 +35,8 @@ pub fn load(path: &Path) -> Result<Settings, LoadError> {
     let file = File::open(path).map_err(unreadable)?;
     // One byte more than allowed tells a file that is too large.
     file.take(yaml::MAX_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    let settings = if bytes.len() > yaml::MAX_SIZE {
-        Err(too_large())
-    } else {
-        utf8(&bytes).and_then(parse)
-    };
+    let settings =
+        if bytes.len() > yaml::MAX_SIZE { Err(too_large()) } else { utf8(&bytes).and_then(parse) };
     settings.map_err(|problems| {
         LoadError::Problems(Problems { file: path.display().to_string(), ..problems })
     })

@@ -53,7 +53,10 @@ impl Check<'_> {
                 let bound = |key| schema[key].as_i64().map(i128::from);
                 let small = bound("minimum").is_some_and(|least| value < least);
                 if small || bound("maximum").is_some_and(|most| value > most) {
-                    self.report(at, format!("`{value}` is out of range: must be {}", expected(schema)));
+                    self.report(
+                        at,
+                        format!("`{value}` is out of range: must be {}", expected(schema)),
+                    );
                     return None;
                 }
                 Kind::Integer(value)
@@ -78,11 +81,17 @@ impl Check<'_> {
         entries: Vec<super::node::Entry>,
     ) -> Vec<super::node::Entry> {
         let known = schema["properties"].as_object();
-        let keys: Vec<&str> = known.into_iter().flat_map(|known| known.keys().map(String::as_str)).collect();
-        for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let keys: Vec<&str> =
+            known.into_iter().flat_map(|known| known.keys().map(String::as_str)).collect();
+        for required in
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
+        {
             if !entries.iter().any(|entry| entry.key == required) {
                 let meaning = schema::resolve(&schema["properties"][required]);
-                self.report(at, format!("`{required}` is missing: it must be {}", expected(meaning)));
+                self.report(
+                    at,
+                    format!("`{required}` is missing: it must be {}", expected(meaning)),
+                );
             }
         }
         let mut kept = Vec::with_capacity(entries.len());
@@ -139,7 +148,8 @@ impl Check<'_> {
         }
         let meant = suggest::closest(typed, names);
         let meant = meant.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
-        let message = format!("`{}` is not known here; {meant}valid: {}", excerpt(typed), names.join(", "));
+        let message =
+            format!("`{}` is not known here; {meant}valid: {}", excerpt(typed), names.join(", "));
         self.report(node.at, message);
         None
     }
@@ -163,7 +173,9 @@ fn unknown_key(typed: &str, keys: &[&str], schema: &Value) -> String {
     let shown = excerpt(typed);
     let mut message = format!("unknown key `{shown}`; ");
     if typed == "<<" {
-        message.push_str("merge keys are not supported: use `defaults`, or an alias for a whole value; ");
+        message.push_str(
+            "merge keys are not supported: use `defaults`, or an alias for a whole value; ",
+        );
     } else if let Some(meant) = suggest::closest(typed, keys) {
         message.push_str(&format!("did you mean `{meant}`? "));
     } else if let Some(parent) = keys.iter().find(|key| {
@@ -195,15 +207,18 @@ fn takes(schema: &Value, kind: &str) -> bool {
 }
 
 fn fits(schema: &Value, node: &Node) -> bool {
-    takes(schema, match node.kind {
-        Kind::Null => "null",
-        Kind::Bool(_) => "boolean",
-        Kind::Integer(_) => "integer",
-        Kind::Float(_) => "number",
-        Kind::Text(_) => "string",
-        Kind::List(_) => "array",
-        Kind::Map(_) => "object",
-    })
+    takes(
+        schema,
+        match node.kind {
+            Kind::Null => "null",
+            Kind::Bool(_) => "boolean",
+            Kind::Integer(_) => "integer",
+            Kind::Float(_) => "number",
+            Kind::Text(_) => "string",
+            Kind::List(_) => "array",
+            Kind::Map(_) => "object",
+        },
+    )
 }
 
 /// What a value must be, in words.
@@ -229,7 +244,8 @@ pub(super) fn expected(schema: &Value) -> String {
         },
         Some("object") => {
             let keys = schema["properties"].as_object();
-            let keys: Vec<&str> = keys.into_iter().flat_map(|keys| keys.keys().map(String::as_str)).collect();
+            let keys: Vec<&str> =
+                keys.into_iter().flat_map(|keys| keys.keys().map(String::as_str)).collect();
             format!("a mapping with keys among {}", keys.join(", "))
         }
         _ => {

@@ -116,7 +116,8 @@ fn quantity(text: &str) -> Option<(u64, &str)> {
 impl Form for Duration {
     const FORMAT: &'static str = "duration-with-unit";
     const PATTERN: &'static str = "^[0-9]{1,11}(ms|s|m|h)$";
-    const EXPECTED: &'static str = "a duration: a whole number and a unit, such as `250ms`, `5s`, `1m` or `3h`";
+    const EXPECTED: &'static str =
+        "a duration: a whole number and a unit, such as `250ms`, `5s`, `1m` or `3h`";
     const EXAMPLES: &'static [&'static str] = &["250ms", "5s", "1m", "3h"];
 
     fn read(text: &str) -> Result<Self, String> {
@@ -149,7 +150,8 @@ impl Form for Duration {
 impl Form for Size {
     const FORMAT: &'static str = "size-with-unit";
     const PATTERN: &'static str = "^[0-9]{1,12}(B|KiB|MiB|GiB)$";
-    const EXPECTED: &'static str = "a size: a whole number and a unit (B, KiB, MiB, GiB), such as `64KiB`";
+    const EXPECTED: &'static str =
+        "a size: a whole number and a unit (B, KiB, MiB, GiB), such as `64KiB`";
     const EXAMPLES: &'static [&'static str] = &["64KiB", "10MiB"];
 
     fn read(text: &str) -> Result<Self, String> {
@@ -202,14 +204,17 @@ impl Form for AbsolutePath {
 impl Form for Listen {
     const FORMAT: &'static str = "listen-address";
     const PATTERN: &'static str = "^(off|[0-9.]+:[0-9]{1,5}|\\[[0-9A-Fa-f:.%]+\\]:[0-9]{1,5})$";
-    const EXPECTED: &'static str = "an address and port such as `127.0.0.1:15020` or `[::1]:15020`, or `off`";
+    const EXPECTED: &'static str =
+        "an address and port such as `127.0.0.1:15020` or `[::1]:15020`, or `off`";
     const EXAMPLES: &'static [&'static str] = &["127.0.0.1:15020", "[::1]:15020", "off"];
 
     fn read(text: &str) -> Result<Self, String> {
         if text == "off" {
             return Ok(Self(None));
         }
-        text.parse().map(|address| Self(Some(address))).map_err(|_| format!("must be {}", Self::EXPECTED))
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| format!("must be {}", Self::EXPECTED))
     }
 
     fn write(&self) -> String {
@@ -254,7 +259,8 @@ impl Form for Ip {
 impl Form for Name {
     const FORMAT: &'static str = "service-name";
     const PATTERN: &'static str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?$";
-    const EXPECTED: &'static str = "a name of letters, digits, `-`, `.`, `_` and `/`, such as `reviews`";
+    const EXPECTED: &'static str =
+        "a name of letters, digits, `-`, `.`, `_` and `/`, such as `reviews`";
     const EXAMPLES: &'static [&'static str] = &["reviews", "shop/cart"];
 
     fn read(text: &str) -> Result<Self, String> {
@@ -301,7 +307,10 @@ impl Form for Hostname {
             }
             let plain = label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
             if label.is_empty() || !plain {
-                return Err(format!("must be {}: letters, digits and `-`, parted by single dots", Self::EXPECTED));
+                return Err(format!(
+                    "must be {}: letters, digits and `-`, parted by single dots",
+                    Self::EXPECTED
+                ));
             }
             if label.starts_with('-') || label.ends_with('-') {
                 return Err("has a part that starts or ends with `-`".into());
@@ -318,7 +327,8 @@ impl Form for Hostname {
 impl Form for Place {
     const FORMAT: &'static str = "place";
     const PATTERN: &'static str = "^[A-Za-z0-9._-]{0,63}$";
-    const EXPECTED: &'static str = "up to 63 letters, digits, `-`, `.` and `_`, such as `eu-west-1`";
+    const EXPECTED: &'static str =
+        "up to 63 letters, digits, `-`, `.` and `_`, such as `eu-west-1`";
     const EXAMPLES: &'static [&'static str] = &["eu-west-1"];
 
     fn read(text: &str) -> Result<Self, String> {

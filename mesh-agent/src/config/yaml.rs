@@ -272,7 +272,8 @@ fn integer(text: &str) -> Option<i128> {
 }
 
 fn float(text: &str) -> Option<f64> {
-    let plain = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    let plain =
+        text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
     let has_digit = text.contains(|c: char| c.is_ascii_digit());
     (plain && has_digit).then(|| text.parse().ok()).flatten()
 }

@@ -11,8 +11,8 @@ mod policy;
 mod service;
 
 pub use node::{Admin, Capture, Dns, Limits, Locality};
-pub use policy::{Algorithm, Defaults, LoadBalancer, Policy, Timeout};
-pub use service::{Address, Endpoint, Endpoints, OnAgentFailure, Path, Port, Protocol, Service};
+pub use policy::{Defaults, Policy};
+pub use service::{Address, Endpoint, OnAgentFailure, Port, Service};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -64,7 +64,9 @@ fn frontends(file: &File, reporter: &mut Reporter<'_>) {
                 let number = port.port.get();
                 let agents = number == file.capture.proxy_port || number == file.dns.port;
                 if address.is_loopback() && agents {
-                    let message = format!("{address} port {number} is where the agent itself listens; choose another");
+                    let message = format!(
+                        "{address} port {number} is where the agent itself listens; choose another"
+                    );
                     reporter.report(&steps, message);
                 }
                 let (first, ..) = *seen.entry((address, number, transport)).or_insert((index, at));
@@ -102,7 +104,8 @@ fn sizes(file: &File, reporter: &mut Reporter<'_>) {
     ];
     for (count, most, what) in bounds {
         if count > most {
-            let message = format!("{what} of all services are {count}: the kernel's maps hold {most}");
+            let message =
+                format!("{what} of all services are {count}: the kernel's maps hold {most}");
             reporter.report(&["services".into()], message);
         }
     }

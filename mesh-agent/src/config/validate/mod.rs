@@ -40,7 +40,8 @@ impl<'a> Reporter<'a> {
     }
 
     fn policy(&mut self, parent: &[Step<'_>], policy: &Policy) {
-        for (key, duration) in [("connect", policy.timeout.connect), ("idle", policy.timeout.idle)] {
+        for (key, duration) in [("connect", policy.timeout.connect), ("idle", policy.timeout.idle)]
+        {
             if let Some(duration) = duration {
                 let steps = [parent, &["policy".into(), "timeout".into(), key.into()]].concat();
                 self.above_zero(&steps, duration);
@@ -77,7 +78,12 @@ fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
         ports: raw.ports.as_ref()?.iter().map(service::port).collect::<Option<_>>()?,
         path: raw.path.into(),
         on_agent_failure: raw.on_agent_failure.unwrap_or(file.on_agent_failure).into(),
-        static_instances: raw.endpoints.fixed.iter().map(service::instance).collect::<Option<_>>()?,
+        static_instances: raw
+            .endpoints
+            .fixed
+            .iter()
+            .map(service::instance)
+            .collect::<Option<_>>()?,
         policy: raw.policy.over(&file.defaults.policy),
     })
 }

@@ -24,7 +24,10 @@ fn capture(capture: &Capture, reporter: &mut Reporter<'_>) {
         let others = capture.cgroups.iter().enumerate();
         for (other, AbsolutePath(parent)) in others.filter(|&(other, _)| other != index) {
             if path == parent && other < index {
-                reporter.report(&list("cgroups", index), format!("`{}` stands here twice; remove one", path.display()));
+                reporter.report(
+                    &list("cgroups", index),
+                    format!("`{}` stands here twice; remove one", path.display()),
+                );
             } else if path != parent && path.starts_with(parent) {
                 let message = format!(
                     "is captured already as part of `{}`; remove one of the two",
@@ -55,14 +58,19 @@ fn capture(capture: &Capture, reporter: &mut Reporter<'_>) {
 fn ports(file: &File, reporter: &mut Reporter<'_>) {
     let proxy = file.capture.proxy_port;
     if file.dns.port == proxy {
-        let message = format!("{proxy} is `capture.proxyPort` too: the agent listens on both, choose another");
+        let message = format!(
+            "{proxy} is `capture.proxyPort` too: the agent listens on both, choose another"
+        );
         reporter.report(&["dns".into(), "port".into()], message);
     }
     if let Some(http) = file.admin.http.0
         && (http.port() == proxy || http.port() == file.dns.port)
     {
         let other = if http.port() == proxy { "capture.proxyPort" } else { "dns.port" };
-        let message = format!("port {} is `{other}` too: the agent listens on both, choose another", http.port());
+        let message = format!(
+            "port {} is `{other}` too: the agent listens on both, choose another",
+            http.port()
+        );
         reporter.report(&["admin".into(), "http".into()], message);
     }
 }
