@@ -50,8 +50,16 @@ pub fn parse(text: &str) -> Result<Settings, Problems> {
     let mut problems = Problems::default();
     let tree = yaml::read(text, &mut problems)?;
     let tree = shape::check(tree, &mut problems);
-    let raw = serde_json::from_value::<raw::File>(tree.clone().into_json())
-        .expect("what the schema allows can be decoded");
+    let raw = match serde_json::from_value::<raw::File>(tree.to_json()) {
+        Ok(raw) => raw,
+        Err(error) => {
+            // The check of the shape should have found it; a reload must not
+            // bring the agent down where it didn't.
+            problems.push(tree.at, "(file)", format!("can't be decoded: {error}"));
+            problems.sort();
+            return Err(problems);
+        }
+    };
     let settings = validate::validate(raw, &mut validate::Reporter::new(&tree, &mut problems));
     if problems.is_empty() {
         return Ok(settings);

@@ -142,22 +142,21 @@ impl Node {
         (path, at)
     }
 
-    pub fn into_json(self) -> Value {
-        match self.kind {
+    pub fn to_json(&self) -> Value {
+        match &self.kind {
             Kind::Null => Value::Null,
-            Kind::Bool(value) => Value::Bool(value),
-            Kind::Integer(value) => i64::try_from(value)
+            Kind::Bool(value) => Value::Bool(*value),
+            Kind::Integer(value) => i64::try_from(*value)
                 .map(Number::from)
-                .or_else(|_| u64::try_from(value).map(Number::from))
-                .map_or_else(|_| Value::from(value as f64), Value::Number),
-            Kind::Float(value) => Value::from(value),
-            Kind::Text(value) => Value::String(value),
-            Kind::List(items) => {
-                Value::Array(items.into_iter().map(|item| item.node.into_json()).collect())
+                .or_else(|_| u64::try_from(*value).map(Number::from))
+                .map_or_else(|_| Value::from(*value as f64), Value::Number),
+            Kind::Float(value) => Value::from(*value),
+            Kind::Text(value) => Value::String(value.clone()),
+            Kind::List(items) => items.iter().map(|item| item.node.to_json()).collect(),
+            Kind::Map(entries) => {
+                let entries = entries.iter().map(|e| (e.key.clone(), e.node.to_json()));
+                Value::Object(entries.collect::<Map<_, _>>())
             }
-            Kind::Map(entries) => Value::Object(
-                entries.into_iter().map(|e| (e.key, e.node.into_json())).collect::<Map<_, _>>(),
-            ),
         }
     }
 }

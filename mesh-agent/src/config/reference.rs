@@ -62,13 +62,18 @@ fn row(rows: &mut String, parent: &Value, key: &str, property: &Value) {
         other => format!("`{other}`"),
     };
     let mut meaning = property["description"].as_str().unwrap_or_default().replace('\n', " ");
-    for branch in resolved["oneOf"].as_array().into_iter().flatten() {
-        if let (Some(name), Some(text)) = (branch["const"].as_str(), branch["description"].as_str())
-        {
-            write!(meaning, "<br>`{name}`: {text}").expect(INFALLIBLE);
-        }
+    for (name, text) in choices(resolved) {
+        write!(meaning, "<br>`{name}`: {text}").expect(INFALLIBLE);
     }
     writeln!(rows, "| {key} | {value} | {default} | {meaning} |").expect(INFALLIBLE);
+}
+
+/// The names of an enum, or of one that this may be, each with its meaning.
+fn choices(schema: &Value) -> Vec<(&str, &str)> {
+    let schema = schema::resolve(schema);
+    let other = schema["anyOf"].as_array().into_iter().flatten().flat_map(choices);
+    let own = schema["oneOf"].as_array().into_iter().flatten();
+    own.filter_map(|b| b["const"].as_str().zip(b["description"].as_str())).chain(other).collect()
 }
 
 fn value(schema: &Value) -> String {

@@ -76,8 +76,23 @@ struct Open {
     anchor: usize,
     /// In a mapping: the key whose value comes next.
     key: Option<(String, Position)>,
-    /// In a mapping: line of each key so far.
+    /// In a mapping of more than [`FEW`] keys: the line of each so far. Few
+    /// are found faster by looking through them.
     seen: HashMap<String, usize>,
+}
+
+const FEW: usize = 16;
+
+impl Open {
+    /// Where this key stands already.
+    fn line_of(&self, key: &str) -> Option<usize> {
+        match &self.node.kind {
+            Kind::Map(entries) if entries.len() <= FEW => {
+                entries.iter().find(|entry| entry.key == key).map(|entry| entry.at.line)
+            }
+            _ => self.seen.get(key).copied(),
+        }
+    }
 }
 
 impl<'a> Builder<'a> {
@@ -87,13 +102,16 @@ impl<'a> Builder<'a> {
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problems> {
         let at = position(span.start);
+        if let Event::Scalar(.., Some(_))
+        | Event::SequenceStart(_, Some(_))
+        | Event::MappingStart(_, Some(_)) = event
+        {
+            let message = "tags (`!…`) are not supported: write the plain value, \
+                           with quotes where it is text";
+            return Err(Problems::one(at, message.into()));
+        }
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                if tag.is_some() {
-                    let message = "tags (`!…`) are not supported: write the plain value, \
-                                   with quotes where it is text";
-                    return Err(Problems::one(at, message.into()));
-                }
+            Event::Scalar(text, style, anchor, _) => {
                 if self.expects_key() {
                     self.keep(anchor, || Node { at, kind: Kind::Text(text.to_string()) })?;
                     return self.key(text.into_owned(), at);
@@ -103,12 +121,6 @@ impl<'a> Builder<'a> {
                 let key = self.open.last().and_then(|open| open.key.as_ref());
                 let at = key.filter(|_| empty).map_or(at, |&(_, at)| at);
                 self.value(Node { at, kind: scalar(&text, style) }, anchor)
-            }
-            Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag)
-                if tag.is_some() =>
-            {
-                let _ = anchor;
-                Err(Problems::one(at, "tags (`!…`) are not supported: remove it".into()))
             }
             Event::SequenceStart(anchor, _) => self.start(at, Kind::List(Vec::new()), anchor),
             Event::MappingStart(anchor, _) => self.start(at, Kind::Map(Vec::new()), anchor),
@@ -186,7 +198,7 @@ impl<'a> Builder<'a> {
 
     fn key(&mut self, key: String, at: Position) -> Result<(), Problems> {
         let open = self.open.last_mut().expect("a key stands in a mapping");
-        if let Some(&line) = open.seen.get(&key) {
+        if let Some(line) = open.line_of(&key) {
             let mut path = self.path();
             path.push(Step::Key(&key));
             let message = format!(
@@ -207,16 +219,21 @@ impl<'a> Builder<'a> {
             self.root = Some(node);
             return Ok(());
         };
-        match &mut open.node.kind {
-            Kind::List(items) => items.push(Item { index: items.len(), node }),
-            Kind::Map(entries) => {
-                let (key, at) = open.key.take().expect("the key came before its value");
-                if !open.seen.contains_key(&key) {
-                    open.seen.insert(key.clone(), at.line);
-                    entries.push(Entry { key, at, node });
-                }
+        if let Kind::List(items) = &mut open.node.kind {
+            items.push(Item { index: items.len(), node });
+            return Ok(());
+        }
+        let (key, at) = open.key.take().expect("the key came before its value");
+        let repeated = open.line_of(&key).is_some();
+        if let Kind::Map(entries) = &mut open.node.kind
+            && !repeated
+        {
+            entries.push(Entry { key, at, node });
+            let unlisted = if entries.len() == FEW + 1 { 0 } else { entries.len() - 1 };
+            if entries.len() > FEW {
+                let lines = entries[unlisted..].iter().map(|e| (e.key.clone(), e.at.line));
+                open.seen.extend(lines);
             }
-            _ => unreachable!("only lists and mappings are open"),
         }
         Ok(())
     }

@@ -21,21 +21,16 @@ fn capture(capture: &Capture, reporter: &mut Reporter<'_>) {
         ["capture".into(), key.into(), index.into()]
     };
     for (index, AbsolutePath(path)) in capture.cgroups.iter().enumerate() {
-        let others = capture.cgroups.iter().enumerate();
-        for (other, AbsolutePath(parent)) in others.filter(|&(other, _)| other != index) {
-            if path == parent && other < index {
-                reporter.report(
-                    &list("cgroups", index),
-                    format!("`{}` stands here twice; remove one", path.display()),
-                );
-            } else if path != parent && path.starts_with(parent) {
-                let message = format!(
-                    "is captured already as part of `{}`; remove one of the two",
-                    parent.display()
-                );
-                reporter.report(&list("cgroups", index), message);
-            }
-        }
+        let parent =
+            capture.cgroups.iter().find(|other| other.0 != *path && path.starts_with(&other.0));
+        let message = if capture.cgroups[..index].iter().any(|other| other.0 == *path) {
+            format!("`{}` stands here twice; remove one", path.display())
+        } else if let Some(AbsolutePath(parent)) = parent {
+            format!("is captured already as part of `{}`; remove one of the two", parent.display())
+        } else {
+            continue;
+        };
+        reporter.report(&list("cgroups", index), message);
     }
     for (index, AbsolutePath(path)) in capture.exclude.iter().enumerate() {
         if capture.cgroups.iter().any(|captured| captured.0 == *path) {
