@@ -21,6 +21,9 @@ pub struct Node {
     pub kind: Kind,
 }
 
+/// Bytes of text that cost as much as a value.
+pub const TEXT_PER_VALUE: usize = 32;
+
 #[derive(Clone, Debug)]
 pub enum Kind {
     Null,
@@ -101,11 +104,14 @@ impl fmt::Display for Path {
 }
 
 impl Node {
-    /// This node and all below it.
+    /// What a copy of this node, and all below it, costs.
     pub fn size(&self) -> usize {
         1 + match &self.kind {
+            Kind::Text(text) => text.len() / TEXT_PER_VALUE,
             Kind::List(items) => items.iter().map(|item| item.node.size()).sum(),
-            Kind::Map(entries) => entries.iter().map(|entry| entry.node.size()).sum(),
+            Kind::Map(entries) => {
+                entries.iter().map(|e| e.node.size() + e.key.len() / TEXT_PER_VALUE).sum()
+            }
             _ => 0,
         }
     }

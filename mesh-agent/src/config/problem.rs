@@ -42,12 +42,17 @@ impl Problems {
     pub const LIMIT: usize = 1000;
 
     pub fn push(&mut self, at: Position, path: impl fmt::Display, message: String) {
-        if self.problems.len() >= Self::LIMIT {
+        if self.is_full() {
             self.omitted += 1;
             return;
         }
         let path = path.to_string();
         self.problems.push(Problem { line: at.line, column: at.column, path, message });
+    }
+
+    /// From here on problems are only counted: no need to word them.
+    pub fn is_full(&self) -> bool {
+        self.problems.len() >= Self::LIMIT
     }
 
     pub fn one(at: Position, message: String) -> Self {

@@ -105,7 +105,9 @@ impl Check<'_> {
                     }
                 }
                 None => {
-                    let message = unknown_key(&entry.key, &keys, schema);
+                    let full = self.problems.is_full();
+                    let message =
+                        if full { String::new() } else { unknown_key(&entry.key, &keys, schema) };
                     self.report(entry.at, message);
                 }
             }

@@ -198,6 +198,8 @@ fn yaml_that_is_refused() {
         laughs.push_str(&format!("a{level}: &a{level} [{before}]\n"));
     }
     check(&laughs, &[("7:", "use fewer or smaller aliases")]);
+    let text = format!("a: &a {}\nb: [{}]", "x".repeat(1 << 16), "*a, ".repeat(1 << 16));
+    check(&text, &[("2:", "use fewer or smaller aliases")]);
     let huge = "#".repeat(yaml::MAX_SIZE + 1);
     check(&huge, &[("1:1: (file): ", "larger than 16 MiB")]);
 }
@@ -224,6 +226,37 @@ fn the_example_is_read() {
     assert_eq!(reviews.static_instances[0].locality.to_string(), "aws/eu-west-1/a");
     assert_eq!(reviews.policy.timeouts.request, Some(std::time::Duration::from_secs(15)));
     assert_eq!(settings.services[1].on_agent_failure, crate::model::OnAgentFailure::Closed);
+}
+
+/// What the design has and no code serves yet must not pass for working.
+#[test]
+fn what_is_not_implemented_is_refused() {
+    let more = "    endpoints:
+      static: [{address: 10.1.0.5}]
+      kubernetes: {namespace: default}
+    policy:
+      loadBalancer: {algorithm: leastResponseTime}
+      healthCheck: {http: {path: /}}
+      retry: {attempts: 3}
+";
+    check(
+        &service(more),
+        &[
+            ("7:7: services[0].endpoints.kubernetes: ", "unknown key"),
+            ("9:33: services[0].policy.loadBalancer.algorithm: ", "valid: roundRobin, random"),
+            ("10:7: services[0].policy.healthCheck: ", "valid keys: loadBalancer, timeout"),
+            ("11:7: services[0].policy.retry: ", "unknown key"),
+        ],
+    );
+}
+
+#[test]
+fn problems_as_json() {
+    let problems = parse("dns: {port: 0}").unwrap_err();
+    let json = serde_json::to_value(&problems).unwrap();
+    assert_eq!(json["problems"][0]["path"], "dns.port");
+    assert_eq!(json["problems"][0]["line"], 1);
+    assert_eq!(json["problems"][0]["column"], 13);
 }
 
 #[test]

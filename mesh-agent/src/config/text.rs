@@ -139,7 +139,7 @@ impl Form for Duration {
     fn write(&self) -> String {
         let milliseconds = self.0.as_millis();
         for (unit, length) in [("h", 3_600_000), ("m", 60_000), ("s", 1000)] {
-            if milliseconds >= length && milliseconds % length == 0 {
+            if milliseconds >= length && milliseconds.is_multiple_of(length) {
                 return format!("{}{unit}", milliseconds / length);
             }
         }
@@ -168,7 +168,7 @@ impl Form for Size {
 
     fn write(&self) -> String {
         for (unit, length) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-            if self.0 >= length && self.0 % length == 0 {
+            if self.0 >= length && self.0.is_multiple_of(length) {
                 return format!("{}{unit}", self.0 / length);
             }
         }

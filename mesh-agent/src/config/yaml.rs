@@ -10,14 +10,15 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
 use super::{
-    node::{Entry, Item, Kind, Node, Position, Step},
+    node::{Entry, Item, Kind, Node, Position, Step, TEXT_PER_VALUE},
     problem::{Problems, excerpt},
 };
 
 /// Of the file, bytes.
 pub const MAX_SIZE: usize = 16 << 20;
 const MAX_DEPTH: usize = 32;
-/// Values in the tree with aliases written out.
+/// Values in the tree with aliases written out; of what an alias repeats, each
+/// [`TEXT_PER_VALUE`] bytes of text count as one more.
 const MAX_VALUES: usize = 4_000_000;
 
 /// The tree, or what is wrong with the text. Repeated keys are reported in
@@ -114,7 +115,8 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, _) => {
                 if self.expects_key() {
                     self.keep(anchor, || Node { at, kind: Kind::Text(text.to_string()) })?;
-                    return self.key(text.into_owned(), at);
+                    self.key(text.into_owned(), at);
+                    return Ok(());
                 }
                 // An empty value has no place of its own: its key's is clearer.
                 let empty = text.is_empty() && style == ScalarStyle::Plain;
@@ -168,7 +170,9 @@ impl<'a> Builder<'a> {
                 return Err(Problems::one(at, "a key must be text".into()));
             };
             let key = key.clone();
-            return self.key(key, at);
+            self.count(1 + key.len() / TEXT_PER_VALUE, at)?;
+            self.key(key, at);
+            return Ok(());
         }
         let size = node.size();
         self.count(size, at)?;
@@ -196,7 +200,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn key(&mut self, key: String, at: Position) -> Result<(), Problems> {
+    fn key(&mut self, key: String, at: Position) {
         let open = self.open.last_mut().expect("a key stands in a mapping");
         if let Some(line) = open.line_of(&key) {
             let mut path = self.path();
@@ -209,7 +213,6 @@ impl<'a> Builder<'a> {
         }
         let open = self.open.last_mut().expect("as above");
         open.key = Some((key, at));
-        Ok(())
     }
 
     fn value(&mut self, node: Node, anchor: usize) -> Result<(), Problems> {

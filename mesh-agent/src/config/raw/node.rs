@@ -20,7 +20,7 @@ pub struct Capture {
     pub exclude: Vec<AbsolutePath>,
     /// Folder on a bpffs that maps and links are pinned under; every agent on a node needs its own.
     pub pins: AbsolutePath,
-    /// Port of the agent's listener in each captured network namespace, on 127.0.0.1 and ::1.
+    /// Port of the agent's listener in each captured network namespace, on 127.0.0.1 and `::1`.
     #[schemars(range(min = 1))]
     pub proxy_port: u16,
     /// `SO_MARK` of the agent's own sockets, which are never captured. Must be free on this node.
