@@ -1,0 +1,89 @@
+//! From what the file says to settings that can't hold anything illegal: what
+//! a schema can't say is checked here.
+
+mod claims;
+mod node;
+mod service;
+
+use super::{
+    node::{Node, Position, Step},
+    problem::Problems,
+    raw::{File, Policy},
+    text::Duration,
+};
+use crate::model::{ServiceName, ServiceSpec, Settings};
+
+/// Reports in words, at the place in the file that the steps lead to.
+pub struct Reporter<'a> {
+    file: &'a Node,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Reporter<'a> {
+    pub fn new(file: &'a Node, problems: &'a mut Problems) -> Self {
+        Self { file, problems }
+    }
+
+    fn report(&mut self, steps: &[Step<'_>], message: String) {
+        let (path, at) = self.file.find(steps);
+        self.problems.push(at, path, message);
+    }
+
+    fn position(&self, steps: &[Step<'_>]) -> Position {
+        self.file.find(steps).1
+    }
+
+    fn above_zero(&mut self, steps: &[Step<'_>], duration: Duration) {
+        if duration.0.is_zero() {
+            self.report(steps, "must be longer than 0".into());
+        }
+    }
+
+    fn policy(&mut self, parent: &[Step<'_>], policy: &Policy) {
+        for (key, duration) in [("connect", policy.timeout.connect), ("idle", policy.timeout.idle)]
+        {
+            if let Some(duration) = duration {
+                let steps = [parent, &["policy".into(), "timeout".into(), key.into()]].concat();
+                self.above_zero(&steps, duration);
+            }
+        }
+    }
+}
+
+/// Reports all that is wrong. What it gives is complete only where `problems`
+/// stays empty, here and before.
+pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
+    node::check(&raw, reporter);
+    reporter.policy(&["defaults".into()], &raw.defaults.policy);
+    for (index, service) in raw.services.iter().enumerate() {
+        service::check(index, service, reporter);
+    }
+    claims::check(&raw, reporter);
+    Settings {
+        services: raw.services.iter().filter_map(|service| service_spec(service, &raw)).collect(),
+        capture: raw.capture.into(),
+        admin: raw.admin.into(),
+        dns: raw.dns.into(),
+        limits: raw.limits.into(),
+        locality: raw.locality.into(),
+    }
+}
+
+/// `None` where a key that must be there isn't, which has been reported.
+fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
+    Some(ServiceSpec {
+        name: ServiceName::new(&raw.name.as_ref()?.0),
+        addresses: raw.address.as_ref()?.as_slice().iter().map(|address| address.0).collect(),
+        hostnames: raw.hostnames.iter().map(|hostname| hostname.0.clone()).collect(),
+        ports: raw.ports.as_ref()?.iter().map(service::port).collect::<Option<_>>()?,
+        path: raw.path.into(),
+        on_agent_failure: raw.on_agent_failure.unwrap_or(file.on_agent_failure).into(),
+        static_instances: raw
+            .endpoints
+            .fixed
+            .iter()
+            .map(service::instance)
+            .collect::<Option<_>>()?,
+        policy: raw.policy.over(&file.defaults.policy),
+    })
+}

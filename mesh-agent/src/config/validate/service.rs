@@ -1,0 +1,112 @@
+//! Checks of one service by itself.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use super::{Reporter, Step};
+use crate::{
+    config::raw::{Address, Endpoint, Port, Service},
+    model,
+};
+
+pub fn check(index: usize, service: &Service, reporter: &mut Reporter<'_>) {
+    let here = ["services".into(), index.into()];
+    let mut seen = HashSet::new();
+    for (at, address) in addresses(service).enumerate() {
+        let steps = [&here[..], &["address".into(), at.into()]].concat();
+        if let Some(problem) = not_unicast(address) {
+            reporter.report(&steps, format!("`{address}` {problem}"));
+        } else if !seen.insert(address) {
+            reporter.report(&steps, format!("`{address}` stands here twice; remove one"));
+        }
+    }
+    ports(&here, service, reporter);
+    endpoints(&here, service, reporter);
+    reporter.policy(&here, &service.policy);
+}
+
+pub fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let all = service.address.as_ref().map_or(&[][..], Address::as_slice);
+    all.iter().map(|address| address.0)
+}
+
+pub fn port(raw: &Port) -> Option<model::Port> {
+    Some(model::Port { port: raw.port?, protocol: raw.protocol.into() })
+}
+
+pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
+    Some(model::Instance {
+        address: raw.address?.0,
+        port: raw.port,
+        weight: model::Weight(raw.weight),
+        locality: raw.locality.clone().into(),
+    })
+}
+
+fn ports(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
+    let mut seen = HashMap::new();
+    for (index, raw) in service.ports.iter().flatten().enumerate() {
+        let Some(port) = port(raw) else { continue };
+        let steps = [here, &["ports".into(), index.into()]].concat();
+        let transport = port.protocol.transport();
+        if let Some(first) = seen.insert((port.port, transport), index) {
+            let message =
+                format!("port {}/{transport} stands in ports[{first}] too; remove one", port.port);
+            reporter.report(&steps, message);
+        }
+        if let Err(conflict) = model::PathChoice::from(service.path).resolve(port.protocol) {
+            let steps = [here, &["path".into()]].concat();
+            reporter.report(&steps, format!("doesn't fit port {}: {conflict}", port.port));
+        }
+    }
+}
+
+fn endpoints(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
+    let mut seen = HashMap::new();
+    let virtuals: HashSet<IpAddr> = addresses(service).collect();
+    let ports: HashSet<_> = service.ports.iter().flatten().filter_map(|port| port.port).collect();
+    for (index, endpoint) in service.endpoints.fixed.iter().enumerate() {
+        let Some(address) = endpoint.address.map(|address| address.0) else { continue };
+        let at = || {
+            let steps = ["endpoints".into(), "static".into(), index.into()];
+            [here, &steps, &["address".into()]].concat()
+        };
+        if let Some(problem) = not_unicast(address) {
+            reporter.report(&at(), format!("`{address}` {problem}"));
+            continue;
+        }
+        let own_port = endpoint.port.is_none_or(|port| ports.contains(&port));
+        if virtuals.contains(&address) && own_port {
+            let message = format!(
+                "`{address}` is a virtual address of this very service, which would connect to \
+                 itself: name the instance's own address, or another `port`"
+            );
+            reporter.report(&at(), message);
+        }
+        if let Some(first) = seen.insert((address, endpoint.port), index) {
+            let message = format!(
+                "the same instance stands in static[{first}] too; remove one and set its `weight`"
+            );
+            reporter.report(&at(), message);
+        }
+    }
+}
+
+/// Why nothing can be reached at this address alone.
+fn not_unicast(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        return Some("means every address: name a single one");
+    }
+    if address.is_multicast() {
+        return Some("is a multicast address: name a unicast one");
+    }
+    match address {
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is the broadcast address: name a unicast one"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Some("is link-local, which means nothing without an interface: name a routable one")
+        }
+        _ => None,
+    }
+}
