@@ -169,10 +169,9 @@ impl Client {
         body: Bytes,
     ) -> Result<(http::StatusCode, Bytes), Cause> {
         let stream = UnixStream::connect(&self.socket).await.map_err(Cause::Connect)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(Cause::HungUp)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(Cause::HungUp)?;
         let request = Request::builder()
             .method(method)
             .uri(path)

@@ -28,20 +28,12 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves the commands until `stop`; then removes the socket's file.
-pub async fn serve_socket(
-    socket: AdminSocket,
-    control: Arc<dyn Control>,
-    stop: CancellationToken,
-) {
+pub async fn serve_socket(socket: AdminSocket, control: Arc<dyn Control>, stop: CancellationToken) {
     serve(&socket, &control, Surface::Socket, &stop).await;
 }
 
 /// Serves /metrics, /healthz and /readyz until `stop`.
-pub async fn serve_http(
-    listener: TcpListener,
-    control: Arc<dyn Control>,
-    stop: CancellationToken,
-) {
+pub async fn serve_http(listener: TcpListener, control: Arc<dyn Control>, stop: CancellationToken) {
     serve(&listener, &control, Surface::Http, &stop).await;
 }
 

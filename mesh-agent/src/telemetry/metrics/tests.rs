@@ -64,10 +64,7 @@ fn the_page_is_valid_and_complete() {
     page.process();
     let samples = parse(&page.text());
     assert_eq!(samples[r#"mesh_requests_total{service="reviews",port="9080"}"#], 7.0);
-    assert_eq!(
-        samples[r#"mesh_requests_total{service="odd \"name\"\\\n{}",port="1"}"#],
-        1.0
-    );
+    assert_eq!(samples[r#"mesh_requests_total{service="odd \"name\"\\\n{}",port="1"}"#], 1.0);
     assert_eq!(samples["mesh_ready"], 1.0);
     assert_eq!(
         samples[concat!(
@@ -92,7 +89,12 @@ fn names_follow_the_rules() {
     for metric in ALL {
         assert!(metric.name.starts_with("mesh_"), "{}", metric.name);
         assert!(seen.insert(metric.name), "{} comes twice", metric.name);
-        assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+        assert_eq!(
+            metric.name.ends_with("_total"),
+            metric.kind == Kind::Counter,
+            "{}",
+            metric.name
+        );
         let bounded = ["version", "result", "cgroup", "hook", "map", "reason", "service", "port"]
             .into_iter()
             .chain(["path", "instance"])
