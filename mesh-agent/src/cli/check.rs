@@ -20,7 +20,7 @@ needed. Exits with 1 on any problem.
 
 Examples:
   mesh-agent check mesh.yaml
-  mesh-agent check mesh.yaml -o json | jq -r '.problems[]'")]
+  mesh-agent check mesh.yaml -o json | jq -r '.problems[] | \"\\(.line): \\(.message)\"'")]
 pub struct Args {
     /// The configuration
     #[arg(value_name = "FILE")]
@@ -35,10 +35,41 @@ pub struct Args {
 pub(super) struct Checked {
     file: String,
     ok: bool,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
     cgroups: Vec<PathBuf>,
     exclude: Vec<PathBuf>,
     services: Vec<CheckedPort>,
+}
+
+/// One thing that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Both count from 1; `None` where it is the whole file.
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    /// Such as `services[1].ports[0].protocol`.
+    pub path: Option<String>,
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of the whole file, such as that there is none.
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self { line: None, column: None, path: None, message: message.into() }
+    }
+
+    /// `file:line:column: path: message`, which editors and terminals open.
+    pub fn in_file(&self, file: &str) -> String {
+        let mut text = file.to_owned();
+        for place in [self.line, self.column].into_iter().flatten() {
+            text += &format!(":{place}");
+        }
+        if let Some(path) = &self.path {
+            text += &format!(": {path}");
+        }
+        text + ": " + &self.message
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -62,7 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     Ok(if checked.ok { Verdict::Yes } else { Verdict::No })
 }
 
-pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<String>>) -> Checked {
+pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Checked {
     let file = file.display().to_string();
     match loaded {
         Ok(Settings { capture, services, .. }) => Checked {
@@ -111,7 +142,7 @@ pub(super) fn text(checked: &Checked) -> String {
         let count = unit::of(checked.problems.len(), "problem");
         let mut text = format!("{} invalid: {} has {count}\n", Sign::Bad, checked.file);
         for problem in &checked.problems {
-            text += &format!("  {}\n", problem.trim_end().replace('\n', "\n  "));
+            text += &format!("  {}\n", problem.in_file(&checked.file).replace('\n', "\n  "));
         }
         return text;
     }

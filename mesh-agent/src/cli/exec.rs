@@ -33,14 +33,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let settings = match outside::load(&args.config) {
-        Ok(settings) => settings,
-        Err(problems) => bail!("{}", problems.join("\n")),
-    };
+    let settings = outside::settings(&args.config)?;
     let Some(cgroup) = settings.capture.cgroups.first() else {
         bail!("{} captures no cgroup: name one under `capture.cgroups`", args.config.display());
     };
-    enter(cgroup)?;
+    // 0 is the writing process.
+    enter(cgroup, 0)?;
     let [program, arguments @ ..] = &args.command[..] else {
         bail!("no command: write it after `--`");
     };
@@ -54,8 +52,8 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     Err(error).with_context(|| format!("cannot run {}: {what}", program.display()))
 }
 
-/// Moves this process into `cgroup`, making it where it is missing.
-fn enter(cgroup: &Path) -> anyhow::Result<()> {
+/// Moves a process into `cgroup`, making it where it is missing.
+fn enter(cgroup: &Path, process: u32) -> anyhow::Result<()> {
     let existing = cgroup.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let found = statfs(existing)
         .with_context(|| format!("cannot look at the file system of {}", existing.display()))?;
@@ -77,8 +75,7 @@ fn enter(cgroup: &Path) -> anyhow::Result<()> {
         anyhow::Error::new(error)
             .context(format!("cannot make the cgroup {}; {hint}", cgroup.display()))
     })?;
-    // 0 is the writing process.
-    fs::write(cgroup.join("cgroup.procs"), "0").map_err(|error| {
+    fs::write(cgroup.join("cgroup.procs"), process.to_string()).map_err(|error| {
         let hint = hint(&error);
         anyhow::Error::new(error).context(format!("cannot move into {}; {hint}", cgroup.display()))
     })
@@ -88,11 +85,46 @@ fn enter(cgroup: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// A cgroup that goes with the test.
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir(self.0.join("pod"));
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_missing_cgroup_is_made_and_entered() {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| fields[2] == "cgroup2")
+            .map(|fields| PathBuf::from(fields[1]));
+        let Some(mount) = mount.filter(|_| nix::unistd::geteuid().is_root()) else {
+            eprintln!("not run: it needs root and a cgroup v2 mount");
+            assert!(std::env::var_os("CI").is_none(), "CI must be able to run it");
+            return;
+        };
+        let scratch = Scratch(mount.join(format!("mesh-exec-test-{}", std::process::id())));
+        let cgroup = scratch.0.join("pod");
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let entered = enter(&cgroup, child.id());
+        let seen = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        entered.unwrap();
+        let expected = format!("0::/mesh-exec-test-{}/pod", std::process::id());
+        assert!(seen.lines().any(|line| line == expected), "{seen}");
+    }
+
     #[test]
     fn what_is_no_cgroup_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pod");
-        let error = enter(&path).unwrap_err().to_string();
+        let error = enter(&path, 0).unwrap_err().to_string();
         assert!(error.contains("not below a cgroup v2 mount"), "{error}");
         assert!(!path.exists());
     }

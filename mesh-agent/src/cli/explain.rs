@@ -1,12 +1,10 @@
 //! `mesh-agent explain`
 
-use std::fmt::Write as _;
-
 use anyhow::{Context as _, bail};
 
 use super::{
     Ask, Verdict,
-    output::{Output, Sign, table},
+    output::{Output, Sign, fields, table},
     unit,
 };
 use crate::admin::{Candidate, EndpointState, ExplainRequest, Explanation};
@@ -72,10 +70,8 @@ fn parse(text: &str) -> anyhow::Result<(String, u16)> {
 }
 
 pub(super) fn text(explanation: &Explanation) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        writeln!(text, "{name:<13}{value}").expect("writing to a String cannot fail");
-    };
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: &str| lines.push([name.to_owned(), value.to_owned()]);
     line("destination", &explanation.destination);
     line("service", explanation.service.as_deref().unwrap_or("none"));
     line("path", &format!("{} ({})", explanation.path, explanation.reason));
@@ -89,6 +85,7 @@ pub(super) fn text(explanation: &Explanation) -> String {
         line("dns answer", &explanation.dns_answer.join(" "));
     }
     line("agent gone", &explanation.agent_gone);
+    let mut text = fields(&lines);
     if !explanation.candidates.is_empty() {
         text += "\nCANDIDATES\n";
         let headers = ["NEXT", "ADDRESS", "WEIGHT", "SHARE", "STATE", "WHY"];
@@ -96,9 +93,10 @@ pub(super) fn text(explanation: &Explanation) -> String {
     }
     if !explanation.steps.is_empty() {
         text += "\nSTEP BY STEP\n";
-        for (index, step) in explanation.steps.iter().enumerate() {
-            writeln!(text, "{:>2}. {step}", index + 1).expect("writing to a String cannot fail");
-        }
+        let steps = explanation.steps.iter().enumerate();
+        let steps: Vec<_> =
+            steps.map(|(at, step)| [format!("{}.", at + 1), step.clone()]).collect();
+        text += &fields(&steps);
     }
     text
 }

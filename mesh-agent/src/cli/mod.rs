@@ -43,7 +43,13 @@ use crate::{
 #[command(name = "mesh-agent", version, max_term_width = 100)]
 struct Cli {
     /// The agent's socket, where it is not the usual one
-    #[arg(long, global = true, value_name = "PATH", env = "MESH_AGENT_SOCKET")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "MESH_AGENT_SOCKET",
+        hide_env_values = true
+    )]
     socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -102,8 +108,21 @@ pub fn report(error: &anyhow::Error) {
         // Help and version are "errors" that go to standard output. A failing
         // write means that nobody reads it.
         Some(usage) => drop(usage.print()),
-        None => eprintln!("mesh-agent: {error:#}"),
+        None => eprintln!("mesh-agent: {}", sentence(error)),
     }
+}
+
+/// The error with its causes; some texts already hold their cause's, and a
+/// cause isn't said twice.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += ": ";
+            text += &cause;
+        }
+    }
+    text
 }
 
 /// The way to the running agent.

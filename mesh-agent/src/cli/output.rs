@@ -113,15 +113,25 @@ pub fn table<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let rows: Vec<[String; N]> = rows.into_iter().collect();
-    let widths = widths(&headers, &rows);
+    grid(Some(headers), &rows.into_iter().collect::<Vec<_>>())
+}
+
+/// Names and values, below each other.
+pub fn fields(rows: &[[String; 2]]) -> String {
+    grid(None, rows)
+}
+
+fn grid<const N: usize>(headers: Option<[&str; N]>, rows: &[[String; N]]) -> String {
+    let widths = widths(headers.unwrap_or([""; N]), rows);
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH + GAP)
-        .set_header(headers)
         .add_rows(rows);
+    if let Some(headers) = headers {
+        table.set_header(headers);
+    }
     for (column, width) in table.column_iter_mut().zip(widths) {
         column.set_padding((0, GAP));
         column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + GAP)));
@@ -134,7 +144,7 @@ const GAP: u16 = 2;
 
 /// How wide each column's content may be, so that all of them fit. Left to
 /// itself the library takes from narrow columns too, and breaks their words.
-fn widths<const N: usize>(headers: &[&str; N], rows: &[[String; N]]) -> [u16; N] {
+fn widths<const N: usize>(headers: [&str; N], rows: &[[String; N]]) -> [u16; N] {
     let width = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
     let mut widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| width(&row[column]));

@@ -3,12 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::preflight::Finding;
+use super::{check::Problem, preflight::Finding};
 use crate::model::Settings;
 
-/// The file, validated; or all its problems, each a text of its own.
-pub fn load(path: &Path) -> Result<Settings, Vec<String>> {
-    Err(vec![format!("{}: the configuration is not connected", path.display())])
+/// The file, validated; or all its problems.
+pub fn load(_path: &Path) -> Result<Settings, Vec<Problem>> {
+    Err(vec![Problem::whole("the configuration is not connected")])
+}
+
+/// As [`load`], for commands that can't go on without it.
+pub fn settings(path: &Path) -> anyhow::Result<Settings> {
+    load(path).map_err(|problems| {
+        let file = path.display().to_string();
+        let lines: Vec<_> = problems.iter().map(|problem| problem.in_file(&file)).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })
 }
 
 /// The JSON Schema of the file.

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use serde::Serialize;
 
 use super::{
@@ -10,7 +9,7 @@ use super::{
     output::{Output, Sign, table},
     outside, unit,
 };
-use crate::model::{Capture, Settings};
+use crate::model::Capture;
 
 /// Checks whether this node has what the agent needs
 #[derive(Debug, clap::Args)]
@@ -56,10 +55,7 @@ pub enum State {
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let Capture { pins, cgroups, .. } = match &args.config {
         None => Capture::default(),
-        Some(file) => match outside::load(file) {
-            Ok(Settings { capture, .. }) => capture,
-            Err(problems) => bail!("{}", problems.join("\n")),
-        },
+        Some(file) => outside::settings(file)?.capture,
     };
     let findings = outside::preflight(&pins, &cgroups);
     args.output.print(&findings[..], text)?;

@@ -8,8 +8,8 @@ use super::{Cli, exit};
 
 /// The page: every command, its help and options, and the exit codes.
 pub fn reference() -> String {
-    // The help must not depend on who makes it.
-    let mut root = Cli::command().term_width(88).mut_args(|arg| arg.hide_env_values(true));
+    // The page must not depend on the terminal of whoever makes it.
+    let mut root = Cli::command().term_width(88);
     root.build();
     let mut page = String::from(
         "# Commands\n\n\

@@ -32,7 +32,13 @@ pub struct Args {
     #[arg(long)]
     no_ebpf: bool,
     /// What is logged: error, warn, info, debug, trace, or levels by module
-    #[arg(long, value_name = "FILTER", env = logs::ENVIRONMENT, default_value = logs::DEFAULT)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = logs::ENVIRONMENT,
+        hide_env_values = true,
+        default_value = logs::DEFAULT
+    )]
     log: String,
 }
 

@@ -1,10 +1,8 @@
 //! `mesh-agent status`
 
-use std::fmt::Write as _;
-
 use super::{
     Ask, Verdict,
-    output::{Output, Sign, table},
+    output::{Output, Sign, fields, table},
     unit,
 };
 use crate::admin::{AgentState, HookView, MapView, Status};
@@ -64,10 +62,8 @@ pub(super) fn text(status: &Status) -> String {
 }
 
 fn head(status: &Status) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        writeln!(text, "{name:<12}{value}").expect("writing to a String cannot fail");
-    };
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: &str| lines.push([name.to_owned(), value.to_owned()]);
     let (sign, state) = match status.state {
         AgentState::Starting => (Sign::Warning, "starting"),
         AgentState::Serving => (Sign::Good, "serving"),
@@ -123,7 +119,7 @@ fn head(status: &Status) -> String {
     for problem in &status.degraded {
         line("degraded", &format!("{} {problem}", Sign::Bad));
     }
-    text
+    fields(&lines)
 }
 
 fn hook(hook: &HookView) -> [String; 5] {

@@ -46,7 +46,9 @@ fn exit_codes() {
 
 #[test]
 fn an_unreachable_agent_is_named_with_a_way_out() {
-    let error = main_of("mesh-agent status --socket /nonexistent/a.sock").unwrap_err().to_string();
+    let error = main_of("mesh-agent status --socket /nonexistent/a.sock").unwrap_err();
+    let error = sentence(&error);
+    assert_eq!(error.matches("No such file").count(), 1, "{error}");
     for part in ["/nonexistent/a.sock", "No such file", "mesh-agent run", "--socket"] {
         assert!(error.contains(part), "{part}: {error}");
     }
@@ -165,8 +167,24 @@ fn a_good_file_is_shown_and_a_bad_one_too() {
             r#""algorithm":"roundRobin","onAgentFailure":"open","instances":0}]}"#
         )
     );
-    let bad = check::checked(Path::new("mesh.yaml"), Err(vec!["a".into(), "b\nc".into()]));
-    check(&check::text(&bad), "✗ invalid: mesh.yaml has 2 problems\n  a\n  b\n  c\n");
+    let placed = check::Problem {
+        line: Some(3),
+        column: Some(5),
+        path: Some("services[0].port".into()),
+        message: "unknown key".into(),
+    };
+    let problems = vec![check::Problem::whole("can't be read"), placed];
+    let bad = check::checked(Path::new("mesh.yaml"), Err(problems));
+    check(
+        &check::text(&bad),
+        "✗ invalid: mesh.yaml has 2 problems\n  mesh.yaml: can't be read\n  \
+         mesh.yaml:3:5: services[0].port: unknown key\n",
+    );
+    let json = serde_json::to_value(&bad).unwrap();
+    assert_eq!(
+        json["problems"][1].to_string(),
+        r#"{"line":3,"column":5,"path":"services[0].port","message":"unknown key"}"#
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::Context as _;
 
 use super::{
     Verdict,
@@ -34,12 +34,12 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let pins = match (&args.pins, &args.config) {
         (Some(pins), _) => pins.clone(),
         (None, None) => Capture::default().pins,
-        (None, Some(file)) => match outside::load(file) {
-            Ok(settings) => settings.capture.pins,
-            Err(problems) => {
-                bail!("{}\nWith --pins DIR no configuration is needed", problems.join("\n"))
-            }
-        },
+        (None, Some(file)) => {
+            outside::settings(file)
+                .context("with --pins DIR no configuration is needed")?
+                .capture
+                .pins
+        }
     };
     let removed = outside::uninstall(&pins)?;
     let mut text: String = removed.iter().map(|what| format!("removed {what}\n")).collect();

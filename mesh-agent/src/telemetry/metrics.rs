@@ -81,7 +81,7 @@ impl Exposition {
         }
     }
 
-    /// The page, in the OpenMetrics text format.
+    /// The page, in the format of [`CONTENT_TYPE`].
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
