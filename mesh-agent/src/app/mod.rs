@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use crate::telemetry::Logs;
 
 /// What `mesh-agent run` was told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunOptions {
     pub config: PathBuf,
     /// `false`: no hooks and no maps; the proxy alone, on explicit listeners.
     pub ebpf: bool,
-    /// Instead of the file's `admin.socket`.
-    pub socket: Option<PathBuf>,
     pub logs: Logs,
 }
 

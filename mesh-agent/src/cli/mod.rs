@@ -42,7 +42,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "mesh-agent", version, max_term_width = 100)]
 struct Cli {
-    /// The agent's socket, where it is not the usual one
+    /// The running agent's socket, where its `admin.socket` is not the usual one
     #[arg(
         long,
         global = true,
@@ -82,7 +82,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Ver
     let Cli { socket, command } = Cli::try_parse_from(arguments)?;
     let ask = Ask { socket };
     match &command {
-        Command::Run(args) => run::run(args, &ask),
+        Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Preflight(args) => preflight::run(args),
         Command::Status(args) => status::run(args, &ask),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Ask, Verdict};
+use super::Verdict;
 use crate::{
     app::{self, RunOptions},
     telemetry::{Logs, logs},
@@ -42,13 +42,8 @@ pub struct Args {
     log: String,
 }
 
-pub fn run(args: &Args, ask: &Ask) -> anyhow::Result<Verdict> {
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let logs = Logs::init(&args.log)?;
-    app::run(RunOptions {
-        config: args.config.clone(),
-        ebpf: !args.no_ebpf,
-        socket: ask.socket.clone(),
-        logs,
-    })?;
+    app::run(RunOptions { config: args.config.clone(), ebpf: !args.no_ebpf, logs })?;
     Ok(Verdict::Yes)
 }
