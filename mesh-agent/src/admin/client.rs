@@ -68,7 +68,7 @@ impl Cause {
                     "Only the owner of the agent may ask it: use sudo"
                 }
                 io::ErrorKind::ConnectionRefused => {
-                    "It died and left its socket: start it with `mesh-agent run --config FILE`"
+                    "No agent is behind it any more: start it with `mesh-agent run --config FILE`"
                 }
                 _ => {
                     "Start it with `mesh-agent run --config FILE`, or name its `admin.socket` \

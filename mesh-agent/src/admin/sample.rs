@@ -1,1 +1,173 @@
+//! One value of each view, for the tests of their JSON and of their tables.
 
+use super::*;
+
+pub fn status() -> Status {
+    Status {
+        version: "0.1.0".into(),
+        pid: 4242,
+        uptime_ms: 192_000,
+        state: AgentState::Serving,
+        config: "/etc/mesh-agent/mesh.yaml".into(),
+        ebpf: true,
+        hooks: vec![
+            HookView {
+                cgroup: "/sys/fs/cgroup/mesh".into(),
+                hook: "connect4".into(),
+                program_id: Some(71),
+                link_id: Some(12),
+                pinned: "/sys/fs/bpf/mesh-agent/v1/links/connect4".into(),
+                ok: true,
+                problem: None,
+            },
+            HookView {
+                cgroup: "/sys/fs/cgroup/mesh".into(),
+                hook: "sock_ops".into(),
+                program_id: None,
+                link_id: None,
+                pinned: "/sys/fs/bpf/mesh-agent/v1/links/sock_ops".into(),
+                ok: false,
+                problem: Some("the link is gone".into()),
+            },
+        ],
+        namespaces: vec![NamespaceView {
+            cookie: 4097,
+            listeners: vec!["127.0.0.1:15001".into(), "[::1]:15001".into()],
+            pids: vec![812, 813],
+        }],
+        heartbeat_age_ms: Some(42),
+        dns: DnsView { enabled: true, hostnames: 3 },
+        last_reload: Some(ReloadView {
+            age_ms: 65_000,
+            ok: false,
+            problems: vec!["mesh.yaml:3:5: services[0].port: unknown key".into()],
+        }),
+        generations: Generations { registry: 7, kernel: Some(7) },
+        maps: vec![MapView { name: "BACKENDS".into(), used: 235_930, capacity: 262_144 }],
+        degraded: vec!["sock_ops is not attached: connections are not counted".into()],
+        reasons: vec![
+            ReasonView { name: "balanced".into(), count: 12_345 },
+            ReasonView { name: "no-backend".into(), count: 0 },
+        ],
+        log: "info".into(),
+    }
+}
+
+pub fn service() -> ServiceView {
+    ServiceView {
+        name: "reviews".into(),
+        addresses: vec!["10.96.0.11".into(), "fd00::11".into()],
+        hostnames: vec!["reviews".into()],
+        ports: vec![PortView {
+            port: 9080,
+            protocol: "http".into(),
+            path: "proxy".into(),
+            why: "auto: balanced per request".into(),
+            on_agent_failure: "open".into(),
+            algorithm: "roundRobin".into(),
+            endpoints: 3,
+            available: 2,
+            connections: 1_200,
+            requests: 34_567,
+            errors: 1,
+        }],
+    }
+}
+
+pub fn endpoint() -> EndpointView {
+    EndpointView {
+        service: "reviews".into(),
+        port: 9080,
+        address: "10.1.0.5:9080".into(),
+        weight: 3,
+        locality: "aws/eu-west-1/a".into(),
+        state: EndpointState::Available,
+        in_flight: 2,
+        response_time_us: Some(1_234),
+        picks: 100,
+        failures: 0,
+        bytes_sent: 1_536,
+        bytes_received: 12 << 20,
+    }
+}
+
+pub fn connection() -> ConnectionView {
+    ConnectionView {
+        path: "kernel".into(),
+        client: "10.1.0.9:40312".into(),
+        who: Who {
+            pid: 812,
+            process: "curl".into(),
+            cgroup: "/sys/fs/cgroup/mesh/pod-a".into(),
+            netns: 4097,
+        },
+        service: "reviews".into(),
+        original: "10.96.0.11:9080".into(),
+        instance: Some("10.1.0.5:9080".into()),
+        age_ms: 1_500,
+        bytes_sent: None,
+        bytes_received: None,
+        rtt_us: Some(85),
+    }
+}
+
+pub fn explanation() -> Explanation {
+    let candidate = |address: &str, state, share, why: &str, next| Candidate {
+        address: address.into(),
+        weight: 1,
+        share,
+        state,
+        why: why.into(),
+        next,
+    };
+    Explanation {
+        destination: "10.96.0.11:9080/tcp".into(),
+        service: Some("reviews".into()),
+        path: "proxy".into(),
+        reason: "auto: balanced per request".into(),
+        protocol: Some("http".into()),
+        algorithm: Some("roundRobin".into()),
+        candidates: vec![
+            candidate("10.1.0.5:9080", EndpointState::Available, 100.0, "in", true),
+            candidate("10.1.0.6:9080", EndpointState::Drained, 0.0, "taken out by hand", false),
+        ],
+        agent_gone: "the kernel balances it (onAgentFailure: open)".into(),
+        dns_answer: vec!["10.96.0.11".into()],
+        steps: vec!["10.96.0.11:9080/tcp is port 9080 of reviews".into()],
+    }
+}
+
+pub fn reload() -> ReloadOutcome {
+    ReloadOutcome {
+        changed: true,
+        generation: 8,
+        services: 4,
+        needs_restart: vec!["capture.pins".into()],
+    }
+}
+
+pub fn drained() -> DrainOutcome {
+    DrainOutcome {
+        service: "reviews".into(),
+        endpoint: "10.1.0.5:9080".into(),
+        drained: true,
+        in_flight: 2,
+        available: 1,
+    }
+}
+
+#[test]
+fn json_keys_are_stable() {
+    let cases = [
+        (serde_json::to_string(&status()).unwrap(), include_str!("sample/status.json")),
+        (serde_json::to_string(&service()).unwrap(), include_str!("sample/service.json")),
+        (serde_json::to_string(&endpoint()).unwrap(), include_str!("sample/endpoint.json")),
+        (serde_json::to_string(&connection()).unwrap(), include_str!("sample/connection.json")),
+        (serde_json::to_string(&explanation()).unwrap(), include_str!("sample/explanation.json")),
+        (serde_json::to_string(&reload()).unwrap(), include_str!("sample/reload.json")),
+        (serde_json::to_string(&drained()).unwrap(), include_str!("sample/drain.json")),
+    ];
+    for (got, expected) in cases {
+        assert_eq!(got, expected.trim_end());
+    }
+}

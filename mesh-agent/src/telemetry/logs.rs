@@ -91,4 +91,18 @@ mod tests {
         assert!(error.contains("mesh_agent=loud") && error.contains("debug"), "{error}");
         assert_eq!(logs.filter(), before);
     }
+
+    /// What the kernel programs log comes through the `log` crate.
+    #[test]
+    fn the_log_crate_follows_the_filter() {
+        let logs = Logs::init("warn").unwrap();
+        let debug = || log::log_enabled!(target: "mesh_agent::kernel", log::Level::Debug);
+        assert!(!debug());
+        logs.set("warn,mesh_agent::kernel=debug").unwrap();
+        assert!(debug());
+        assert!(!log::log_enabled!(target: "mesh_agent::proxy", log::Level::Debug));
+        assert!(matches!(Logs::init("info"), Err(LogsError::Init(_))), "once for the process");
+        logs.set("warn").unwrap();
+        assert!(!debug());
+    }
 }

@@ -81,7 +81,7 @@ impl Exposition {
         }
     }
 
-    /// The page, in the OpenMetrics text format.
+    /// The page, in the format of [`CONTENT_TYPE`].
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
@@ -109,11 +109,21 @@ impl Collector for Exposition {
             let mut family = encoder.encode_descriptor(name, &help, None, kind)?;
             for (values, value) in counters.into_iter().flatten() {
                 let labels = label_set(metric, values);
-                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+                // A family of no labels would be written as `name{}`.
+                if labels.is_empty() {
+                    family.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+                } else {
+                    let mut series = family.encode_family(&labels)?;
+                    series.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+                }
             }
             for (values, value) in gauges.into_iter().flatten() {
                 let labels = label_set(metric, values);
-                family.encode_family(&labels)?.encode_gauge(value)?;
+                if labels.is_empty() {
+                    family.encode_gauge(value)?;
+                } else {
+                    family.encode_family(&labels)?.encode_gauge(value)?;
+                }
             }
         }
         Ok(())

@@ -1,0 +1,176 @@
+//! `mesh-agent check`
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    Verdict,
+    output::{Output, Sign, table},
+    outside, unit,
+};
+use crate::model::{Port, ServiceSpec, Settings};
+
+/// Validates a configuration and shows what it would do
+#[derive(Debug, clap::Args)]
+#[command(long_about = "\
+Validates a configuration without touching anything, and shows what would be \
+captured and balanced; or every problem at once, each with its place. No agent is \
+needed. Exits with 1 on any problem.
+
+Examples:
+  mesh-agent check mesh.yaml
+  mesh-agent check mesh.yaml -o json | jq -r '.problems[] | \"\\(.line): \\(.message)\"'")]
+pub struct Args {
+    /// The configuration
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What a file says.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Checked {
+    file: String,
+    ok: bool,
+    problems: Vec<Problem>,
+    cgroups: Vec<PathBuf>,
+    exclude: Vec<PathBuf>,
+    services: Vec<CheckedPort>,
+}
+
+/// One thing that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Both count from 1; `None` where it is the whole file.
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    /// Such as `services[1].ports[0].protocol`.
+    pub path: Option<String>,
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of the whole file, such as that there is none.
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self { line: None, column: None, path: None, message: message.into() }
+    }
+
+    /// `file:line:column: path: message`, which editors and terminals open.
+    pub fn in_file(&self, file: &str) -> String {
+        let mut text = file.to_owned();
+        for place in [self.line, self.column].into_iter().flatten() {
+            text += &format!(":{place}");
+        }
+        if let Some(path) = &self.path {
+            text += &format!(": {path}");
+        }
+        text + ": " + &self.message
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckedPort {
+    service: String,
+    addresses: Vec<String>,
+    hostnames: Vec<String>,
+    port: u16,
+    protocol: &'static str,
+    path: &'static str,
+    why: String,
+    algorithm: &'static str,
+    on_agent_failure: &'static str,
+    instances: usize,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let checked = checked(&args.file, outside::load(&args.file));
+    args.output.print(&checked, text)?;
+    Ok(if checked.ok { Verdict::Yes } else { Verdict::No })
+}
+
+pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Checked {
+    let file = file.display().to_string();
+    match loaded {
+        Ok(Settings { capture, services, .. }) => Checked {
+            file,
+            ok: true,
+            problems: Vec::new(),
+            cgroups: capture.cgroups,
+            exclude: capture.exclude,
+            services: services
+                .iter()
+                .flat_map(|service| service.ports.iter().map(|port| checked_port(service, *port)))
+                .collect(),
+        },
+        Err(problems) => Checked {
+            file,
+            ok: false,
+            problems,
+            cgroups: Vec::new(),
+            exclude: Vec::new(),
+            services: Vec::new(),
+        },
+    }
+}
+
+fn checked_port(service: &ServiceSpec, port: Port) -> CheckedPort {
+    let (path, why) = match service.path.resolve(port.protocol) {
+        Ok((path, why)) => (path.name(), why.to_owned()),
+        Err(conflict) => ("none", conflict.to_string()),
+    };
+    CheckedPort {
+        service: service.name.to_string(),
+        addresses: service.addresses.iter().map(ToString::to_string).collect(),
+        hostnames: service.hostnames.clone(),
+        port: port.port.get(),
+        protocol: port.protocol.name(),
+        path,
+        why,
+        algorithm: service.policy.algorithm.name(),
+        on_agent_failure: service.on_agent_failure.name(),
+        instances: service.static_instances.len(),
+    }
+}
+
+pub(super) fn text(checked: &Checked) -> String {
+    if !checked.ok {
+        let count = unit::of(checked.problems.len(), "problem");
+        let mut text = format!("{} invalid: {} has {count}\n", Sign::Bad, checked.file);
+        for problem in &checked.problems {
+            text += &format!("  {}\n", problem.in_file(&checked.file).replace('\n', "\n  "));
+        }
+        return text;
+    }
+    let mut text = format!("{} valid: {}\n\nCAPTURED CGROUPS\n", Sign::Good, checked.file);
+    for cgroup in &checked.cgroups {
+        text += &format!("{}, children included\n", cgroup.display());
+    }
+    for exclude in &checked.exclude {
+        text += &format!("except {}\n", exclude.display());
+    }
+    text += &format!("\n{}\n", unit::of(checked.services.len(), "SERVICE PORT").to_uppercase());
+    let headers = ["SERVICE", "ADDRESS", "HOSTNAMES", "PORT", "ALGORITHM", "INSTANCES", "PATH"];
+    text += &table(headers, checked.services.iter().map(row));
+    text
+}
+
+fn row(port: &CheckedPort) -> [String; 7] {
+    let instances = match port.instances {
+        0 => format!("{} 0", Sign::Warning),
+        some => some.to_string(),
+    };
+    [
+        port.service.clone(),
+        port.addresses.join(" "),
+        port.hostnames.join(" "),
+        format!("{}/{}", port.port, port.protocol),
+        port.algorithm.to_owned(),
+        instances,
+        format!("{} ({})", port.path, port.why),
+    ]
+}

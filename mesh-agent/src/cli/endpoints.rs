@@ -1,0 +1,68 @@
+//! `mesh-agent endpoints`
+
+use super::{
+    Ask, Verdict,
+    output::{Output, Sign, table},
+    unit,
+};
+use crate::admin::{EndpointState, EndpointView};
+
+/// Lists the instances of a service, or of all
+#[derive(Debug, clap::Args)]
+#[command(long_about = "\
+Lists the instances behind a service, or behind all: state, weight, requests or \
+connections in flight, response time, and how often each was picked.
+
+Examples:
+  mesh-agent endpoints reviews
+  mesh-agent endpoints -o json | jq 'map(select(.state != \"available\"))'")]
+pub struct Args {
+    /// Only this service's
+    service: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub fn run(args: &Args, ask: &Ask) -> anyhow::Result<Verdict> {
+    let service = args.service.as_deref();
+    let endpoints = ask.client(async |client| client.endpoints(service).await)?;
+    args.output.print(&endpoints[..], text)?;
+    Ok(Verdict::Yes)
+}
+
+pub(super) fn text(endpoints: &[EndpointView]) -> String {
+    if endpoints.is_empty() {
+        return "There are no instances.\n".to_owned();
+    }
+    let headers = [
+        "INSTANCE", "STATE", "WEIGHT", "LOCALITY", "ACTIVE", "TIME", "PICKS", "FAILED", "SENT",
+        "RECV",
+    ];
+    let same_port =
+        |a: &EndpointView, b: &EndpointView| (&a.service, a.port) == (&b.service, b.port);
+    let groups = endpoints.chunk_by(same_port).map(|group| {
+        let rows = table(headers, group.iter().map(row));
+        format!("{}:{}\n{rows}", group[0].service, group[0].port)
+    });
+    groups.collect::<Vec<_>>().join("\n")
+}
+
+fn row(endpoint: &EndpointView) -> [String; 10] {
+    let sign = match endpoint.state {
+        EndpointState::Available => Sign::Good,
+        EndpointState::Drained | EndpointState::WeightZero => Sign::Warning,
+    };
+    let or_dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
+    [
+        endpoint.address.clone(),
+        format!("{sign} {}", endpoint.state.name()),
+        endpoint.weight.to_string(),
+        or_dash(&endpoint.locality),
+        unit::count(endpoint.in_flight),
+        or_dash(&endpoint.response_time_us.map(unit::micros).unwrap_or_default()),
+        unit::count(endpoint.picks),
+        unit::count(endpoint.failures),
+        unit::bytes(endpoint.bytes_sent),
+        unit::bytes(endpoint.bytes_received),
+    ]
+}

@@ -1,0 +1,67 @@
+//! `mesh-agent services`
+
+use super::{
+    Ask, Verdict,
+    output::{Output, Sign, table},
+    unit,
+};
+use crate::admin::{PortView, ServiceView};
+
+/// Lists the services: addresses, path, algorithm, instances, traffic
+#[derive(Debug, clap::Args)]
+#[command(long_about = "\
+Lists the services with one line for each port: the path that it takes (kernel: \
+balanced at connect, no proxy; proxy: through the agent), the algorithm, how many \
+of its instances are picked, and its traffic on both paths.
+
+Examples:
+  mesh-agent services
+  mesh-agent services -o json | jq '.[].ports[].why'")]
+pub struct Args {
+    #[command(flatten)]
+    output: Output,
+}
+
+pub fn run(args: &Args, ask: &Ask) -> anyhow::Result<Verdict> {
+    let services = ask.client(async |client| client.services().await)?;
+    args.output.print(&services[..], text)?;
+    Ok(Verdict::Yes)
+}
+
+pub(super) fn text(services: &[ServiceView]) -> String {
+    if services.is_empty() {
+        return "No services are configured.\n".to_owned();
+    }
+    let rows = services.iter().flat_map(|s| s.ports.iter().map(move |port| row(s, port)));
+    let headers = [
+        "SERVICE",
+        "ADDRESS",
+        "PORT",
+        "PATH",
+        "ALGORITHM",
+        "PICKED",
+        "CONNS",
+        "REQUESTS",
+        "ERRORS",
+    ];
+    table(headers, rows)
+}
+
+fn row(service: &ServiceView, port: &PortView) -> [String; 9] {
+    let sign = match port.available {
+        0 => Sign::Bad,
+        available if available < port.endpoints => Sign::Warning,
+        _ => Sign::Good,
+    };
+    [
+        service.name.clone(),
+        service.addresses.join(" "),
+        format!("{}/{}", port.port, port.protocol),
+        port.path.clone(),
+        port.algorithm.clone(),
+        format!("{sign} {}/{}", port.available, port.endpoints),
+        unit::count(port.connections),
+        unit::count(port.requests),
+        unit::count(port.errors),
+    ]
+}
