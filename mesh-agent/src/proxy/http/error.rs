@@ -1,0 +1,108 @@
+//! Every answer that the agent itself gives, instead of an instance.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::{
+    body::{BodyError, ResponseBody},
+    guard::Violation,
+};
+use crate::proxy::upstream::ConnectError;
+
+/// Why a request wasn't answered by an instance.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("bad request: {0}")]
+    BadRequest(#[from] Violation),
+    #[error("bad request: {0}")]
+    Malformed(&'static str),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("instance {0} does not speak HTTP/2")]
+    NotHttp2(std::net::SocketAddr),
+    #[error("instance {0} closed the connection before it answered")]
+    Closed(std::net::SocketAddr),
+    #[error("instance {instance} failed before it answered: {error}")]
+    Exchange { instance: std::net::SocketAddr, error: BodyError },
+    #[error("CONNECT over HTTP/2 is not supported")]
+    NoTunnel,
+    #[error("no whole response within policy.timeout.request")]
+    RequestTimeout,
+}
+
+impl Failure {
+    /// Status, name for `x-mesh-error`, and gRPC status (of the gRPC project's
+    /// statuscodes.md).
+    fn code(&self) -> (StatusCode, &'static str, u8) {
+        match self {
+            Self::BadRequest(Violation::TooLarge) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", 8)
+            }
+            Self::BadRequest(_) | Self::Malformed(_) => {
+                (StatusCode::BAD_REQUEST, "bad-request", 13)
+            }
+            Self::Connect(ConnectError::NoInstance) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no-instance", 14)
+            }
+            Self::Connect(ConnectError::Failed(..)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "connect-failed", 14)
+            }
+            Self::Connect(ConnectError::TimedOut(_)) => {
+                (StatusCode::GATEWAY_TIMEOUT, "connect-timeout", 14)
+            }
+            Self::NotHttp2(_) => (StatusCode::BAD_GATEWAY, "not-http2", 14),
+            Self::Closed(_) | Self::Exchange { .. } => {
+                (StatusCode::BAD_GATEWAY, "instance-failed", 14)
+            }
+            Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
+        }
+    }
+
+    /// Whether the operator's side, not the client, is to blame.
+    pub fn is_error(&self) -> bool {
+        self.code().0.is_server_error()
+    }
+
+    /// Whether the connection can't be used for another request.
+    pub fn ends_connection(&self) -> bool {
+        matches!(self, Self::BadRequest(_))
+    }
+
+    /// The answer. A gRPC client reads the status of the call from headers
+    /// that are trailers at the same time.
+    pub fn response(&self, grpc: bool) -> Response<ResponseBody> {
+        let (status, name, grpc_status) = self.code();
+        let text = self.to_string();
+        if grpc {
+            let mut response = Response::new(ResponseBody::Text(None));
+            let headers = response.headers_mut();
+            headers
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status)));
+            headers.insert("grpc-message", percent_encoded(&text));
+            headers.insert("x-mesh-error", HeaderValue::from_static(name));
+            return response;
+        }
+        let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text + "\n"))));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert("x-mesh-error", HeaderValue::from_static(name));
+        response
+    }
+}
+
+/// As the gRPC protocol wants `grpc-message`: printable ASCII without `%`.
+fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    HeaderValue::try_from(encoded).expect("printable ASCII is a header value")
+}

@@ -1,0 +1,50 @@
+//! HTTP/1, HTTP/2 and gRPC: each request goes to an instance of its own.
+
+mod body;
+mod error;
+mod expect;
+mod forward;
+mod guard;
+mod headers;
+mod interim;
+mod io;
+mod local;
+mod pool;
+mod server;
+mod session;
+
+use std::{rc::Rc, sync::Arc};
+
+use tokio::net::TcpStream;
+
+pub(super) use self::pool::Pools;
+use self::session::Session;
+use super::{connection::Connection, detect};
+use crate::registry::Endpoint;
+
+/// Serves a connection of an HTTP port.
+pub(super) async fn serve(connection: &Rc<Connection>, stream: TcpStream) {
+    if let Some((http2, early)) = detect::http_version(connection, &stream).await {
+        serve_from(connection, stream, http2, early, None).await;
+    }
+}
+
+/// Serves a connection of which the first bytes were read before, and for
+/// which an instance may have been connected to.
+pub(super) async fn serve_from(
+    connection: &Rc<Connection>,
+    stream: TcpStream,
+    http2: bool,
+    early: Vec<u8>,
+    opened: Option<(Arc<Endpoint>, TcpStream)>,
+) {
+    detect::count_early(connection, &early);
+    let session = Session::new(connection, http2, opened);
+    if http2 {
+        connection.protocol.set("h2");
+        server::serve_http2(session, stream, early).await;
+    } else {
+        connection.protocol.set("http/1.1");
+        server::serve_http1(session, stream, early).await;
+    }
+}

@@ -1,0 +1,259 @@
+//! Connections to instances that are kept for the next request, per worker.
+//! Keyed by the client's namespace too: a connection carries its source
+//! address, and one pod's must not serve another.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use hyper::client::conn::{http1, http2};
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, oneshot},
+    task::AbortHandle,
+    time::Instant,
+};
+
+use super::{
+    body::RequestBody,
+    io::{Greeting, Said, UpstreamIo},
+    local::LocalExecutor,
+};
+use crate::registry::Endpoint;
+
+/// Idle HTTP/1 connections kept for one instance and namespace.
+const IDLE: usize = 512;
+/// Shorter than what servers commonly close after.
+const IDLE_TIME: Duration = Duration::from_secs(55);
+/// Of what one stream may have waiting to be sent.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Flow control windows: what an instance may send ahead of a slow client.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// The pools of a worker.
+#[derive(Default)]
+pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr), Rc<Pool>>>);
+
+/// Connections from one namespace to one instance.
+#[derive(Default)]
+pub(super) struct Pool {
+    http1: RefCell<Vec<(Http1, Instant)>>,
+    http2: RefCell<Vec<Rc<Http2>>>,
+    /// One HTTP/2 connection is opened at a time: those who wait will share it.
+    pub connecting: Mutex<()>,
+}
+
+/// An HTTP/1 connection; closed when dropped.
+pub(super) struct Http1 {
+    pub sender: http1::SendRequest<RequestBody>,
+    /// The request under way may turn the connection into a tunnel.
+    pub tunnel: Rc<Cell<bool>>,
+    /// The socket, once it has.
+    pub parts: oneshot::Receiver<http1::Parts<UpstreamIo>>,
+    task: AbortHandle,
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An HTTP/2 connection, shared by its streams.
+pub(super) struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Cell<usize>,
+    /// As many as the instance allows, kept up to date by its task.
+    allowed: Rc<Cell<usize>>,
+    /// The instance takes no further streams.
+    retired: Cell<bool>,
+    idle_since: Cell<Instant>,
+}
+
+/// A connection for one exchange.
+pub(super) enum Lease {
+    Http1 { pool: Rc<Pool>, connection: Http1 },
+    Http2(Stream),
+}
+
+/// A place among a connection's streams.
+pub(super) struct Stream(Rc<Http2>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+impl Stream {
+    pub fn sender(&self) -> http2::SendRequest<RequestBody> {
+        self.0.sender.clone()
+    }
+
+    /// No further streams on this connection.
+    pub fn retire(&self) {
+        self.0.retired.set(true);
+    }
+}
+
+impl Lease {
+    /// The exchange is complete on both sides.
+    pub fn release(self) {
+        if let Self::Http1 { pool, connection } = self {
+            let idle = &mut *pool.http1.borrow_mut();
+            if idle.len() < IDLE && !connection.sender.is_closed() {
+                idle.push((connection, Instant::now()));
+            }
+        }
+    }
+}
+
+impl Pools {
+    pub(super) fn get(&self, cookie: u64, address: SocketAddr) -> Rc<Pool> {
+        Rc::clone(self.0.borrow_mut().entry((cookie, address)).or_default())
+    }
+
+    /// Drops the idle connections of a namespace that is gone.
+    pub fn close(&self, cookie: u64) {
+        self.0.borrow_mut().retain(|key, _| key.0 != cookie);
+    }
+
+    /// Drops what is dead or has been idle for long.
+    pub fn sweep(&self, now: Instant) {
+        self.0.borrow_mut().retain(|_, pool| {
+            let fresh = |since| now.duration_since(since) < IDLE_TIME;
+            pool.http1.borrow_mut().retain(|(one, since)| !one.sender.is_closed() && fresh(*since));
+            pool.http2.borrow_mut().retain(|one| {
+                !one.sender.is_closed() && (one.streams.get() > 0 || fresh(one.idle_since.get()))
+            });
+            Rc::strong_count(pool) > 1
+                || !pool.http1.borrow().is_empty()
+                || !pool.http2.borrow().is_empty()
+        });
+    }
+}
+
+impl Pool {
+    /// An idle HTTP/1 connection: the one used last, whose caches are warm and
+    /// which the instance is least likely to be closing.
+    pub fn idle_http1(&self) -> Option<Http1> {
+        let idle = &mut *self.http1.borrow_mut();
+        idle.retain(|(one, _)| !one.sender.is_closed());
+        let index = idle.iter().rposition(|(one, _)| one.sender.is_ready())?;
+        Some(idle.swap_remove(index).0)
+    }
+
+    /// A place on an HTTP/2 connection with room for another stream.
+    pub fn stream(&self) -> Option<Stream> {
+        let all = &mut *self.http2.borrow_mut();
+        all.retain(|one| !one.sender.is_closed() && !one.retired.get());
+        let one = all.iter().find(|one| one.streams.get() < one.allowed.get())?;
+        Some(one.stream())
+    }
+}
+
+impl Http2 {
+    fn stream(self: &Rc<Self>) -> Stream {
+        self.streams.set(self.streams.get() + 1);
+        Stream(Rc::clone(self))
+    }
+}
+
+/// Speaks HTTP/1 on a new connection.
+pub(super) async fn start_http1(
+    stream: TcpStream,
+    endpoint: &Arc<Endpoint>,
+) -> hyper::Result<Http1> {
+    let io = UpstreamIo::new(stream, Arc::clone(endpoint), None);
+    let (sender, mut connection) = http1::Builder::new().handshake(io).await?;
+    let tunnel = Rc::new(Cell::new(false));
+    let (give, parts) = oneshot::channel();
+    let task = tokio::task::spawn_local({
+        let tunnel = Rc::clone(&tunnel);
+        async move {
+            match (&mut connection).await {
+                Ok(()) if tunnel.get() => {
+                    // Nobody may want it any more: then it closes.
+                    let _ = give.send(connection.into_parts());
+                }
+                Ok(()) => {}
+                Err(error) => tracing::debug!(%error, "http/1 connection to an instance ended"),
+            }
+        }
+    });
+    Ok(Http1 { sender, tunnel, parts, task: task.abort_handle() })
+}
+
+/// What came of speaking HTTP/2 on a new connection.
+pub(super) enum Started {
+    Stream(Stream),
+    /// The instance answered, but not in HTTP/2.
+    NotHttp2,
+    Closed,
+}
+
+/// Speaks HTTP/2 on a new connection, and waits for the instance to answer in
+/// it: until then nothing has been sent that would have to be sent again.
+pub(super) async fn start_http2(
+    stream: TcpStream,
+    endpoint: &Arc<Endpoint>,
+    pool: &Pool,
+    patience: Duration,
+) -> Started {
+    let greeting = Rc::<Greeting>::default();
+    let io = UpstreamIo::new(stream, Arc::clone(endpoint), Some(Rc::clone(&greeting)));
+    let shaken = http2::Builder::new(LocalExecutor)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .handshake(io)
+        .await;
+    let Ok((sender, mut connection)) = shaken else { return Started::Closed };
+    let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
+    tokio::task::spawn_local({
+        let allowed = Rc::clone(&allowed);
+        std::future::poll_fn(move |context| {
+            let ended = Pin::new(&mut connection).poll(context);
+            allowed.set(connection.current_max_send_streams());
+            ended.map(|result| {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "http/2 connection to an instance ended");
+                }
+            })
+        })
+    });
+    let answered = async {
+        while greeting.said.get() == Said::Nothing {
+            greeting.changed.notified().await;
+        }
+    };
+    if tokio::time::timeout(patience, answered).await.is_err() {
+        return Started::Closed;
+    }
+    match greeting.said.get() {
+        Said::Http2 => {}
+        Said::SomethingElse => {
+            endpoint.live.http1_only.store(true, Ordering::Relaxed);
+            return Started::NotHttp2;
+        }
+        Said::Nothing | Said::Closed => return Started::Closed,
+    }
+    let connection = Rc::new(Http2 {
+        sender,
+        streams: Cell::new(0),
+        allowed,
+        retired: Cell::new(false),
+        idle_since: Cell::new(Instant::now()),
+    });
+    let stream = connection.stream();
+    pool.http2.borrow_mut().push(connection);
+    Started::Stream(stream)
+}

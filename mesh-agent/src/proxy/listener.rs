@@ -1,0 +1,122 @@
+//! Accepting: a worker's listeners in one namespace.
+
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use super::{
+    connection,
+    worker::{Closing, Worker},
+};
+use crate::net::{self, Namespace};
+
+/// The listeners of a worker in one namespace.
+pub(super) struct Listening {
+    pub cookie: u64,
+    pub addresses: Vec<SocketAddr>,
+    closing: Closing,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Where accepted connections come from.
+pub(super) struct Space {
+    pub namespace: Arc<Namespace>,
+    /// Connections were made to service addresses themselves.
+    pub explicit: bool,
+}
+
+impl Listening {
+    /// Stops accepting, once everything that the kernel had queued is taken.
+    pub async fn close(self) {
+        self.closing.send_replace(true);
+        for task in self.tasks {
+            // A panic has been reported by the panic hook.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Opens listeners on these addresses. Where not explicit, one that opens is
+/// enough: the host may lack an IP family.
+pub(super) fn open(
+    worker: &Rc<Worker>,
+    namespace: &Arc<Namespace>,
+    addresses: &[SocketAddr],
+    explicit: bool,
+) -> io::Result<Listening> {
+    let space = Rc::new(Space { namespace: Arc::clone(namespace), explicit });
+    let (closing, _) = watch::channel(false);
+    let mut listening = Listening {
+        cookie: namespace.cookie(),
+        addresses: Vec::new(),
+        closing,
+        tasks: Vec::new(),
+    };
+    let mut failed = None;
+    for &address in addresses {
+        let listener = match net::listen_tcp(namespace, address, worker.socket) {
+            Ok(listener) => listener,
+            Err(error) if explicit => return Err(named(address, &error)),
+            Err(error) => {
+                tracing::debug!(%address, %error, "no listener");
+                failed = Some(named(address, &error));
+                continue;
+            }
+        };
+        listening.addresses.push(listener.local_addr()?);
+        listening.tasks.push(tokio::task::spawn_local(accept(
+            Rc::clone(worker),
+            Rc::clone(&space),
+            listener,
+            listening.closing.subscribe(),
+        )));
+    }
+    match failed {
+        Some(error) if listening.addresses.is_empty() => Err(error),
+        _ => Ok(listening),
+    }
+}
+
+fn named(address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("listen on {address}: {error}"))
+}
+
+async fn accept(
+    worker: Rc<Worker>,
+    space: Rc<Space>,
+    listener: TcpListener,
+    mut closing: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // Also where the sender is gone: nobody could close this one later.
+            _ = closing.wait_for(|&closing| closing) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => start(&worker, &space, stream, peer),
+            Err(error) => pause(&error).await,
+        }
+    }
+    // The kernel has completed these handshakes: their clients count on us.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        start(&worker, &space, stream, peer);
+    }
+}
+
+fn start(worker: &Rc<Worker>, space: &Rc<Space>, stream: TcpStream, peer: SocketAddr) {
+    if let Some(admitted) = connection::admit(worker, space, &stream, peer) {
+        tokio::task::spawn_local(connection::serve(admitted, stream));
+    }
+}
+
+/// Out of descriptors or memory: accepting again at once would spin.
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "accept failed; trying again. Check the limit of open files");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
