@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
+    pod::Pod,
     process::{Place, Process, command_in, output, text},
     wait::eventually,
     world::World,
@@ -20,6 +21,9 @@ use crate::{
 
 /// Names the agent's binary; else it is looked for beside this program.
 const BINARY: &str = "MESH_AGENT_BIN";
+
+/// `dns.port` where the file doesn't set it.
+const DNS_PORT: u16 = 15_053;
 
 /// The agent of a world, in the network namespace of this process.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub struct Agent {
     config: PathBuf,
     socket: PathBuf,
     http: SocketAddr,
+    proxy_port: u16,
     log: PathBuf,
     process: Process,
 }
@@ -50,11 +55,35 @@ impl Agent {
         let cgroup = world.agent_cgroup();
         fs::write(&config, format!("{preamble}services:\n{services}"))?;
         let process = run(&binary, &cgroup, &config, &log)?;
-        let socket = socket(world);
-        let mut agent =
-            Self { binary, cgroup, preamble, config, socket, http: http(world), log, process };
+        let mut agent = Self {
+            binary,
+            cgroup,
+            preamble,
+            config,
+            socket: socket(world),
+            http: http(world),
+            proxy_port: proxy_port(world),
+            log,
+            process,
+        };
         agent.wait_until_ready()?;
         Ok(agent)
+    }
+
+    /// Waits until it listens inside a pod: the first connections of a new pod
+    /// take the kernel path otherwise.
+    pub fn wait_for(&self, pod: &Pod) -> Result<()> {
+        eventually(&format!("the agent to listen in pod {}", pod.name), || {
+            for family in ["tcp", "tcp6"] {
+                if !pod.listens(family, self.proxy_port)? {
+                    bail!("nothing on {family} port {}; its log:\n{}", self.proxy_port, self.log());
+                }
+            }
+            if self.preamble.contains("dns: {enabled: true}") && !pod.listens("udp", DNS_PORT)? {
+                bail!("nothing on udp port {DNS_PORT}; its log:\n{}", self.log());
+            }
+            Ok(())
+        })
     }
 
     /// The file that it runs on.
@@ -184,6 +213,10 @@ fn http(world: &World) -> SocketAddr {
     ([127, 0, 0, 1], 15_020 + world.lane()).into()
 }
 
+fn proxy_port(world: &World) -> u16 {
+    15_101 + world.lane()
+}
+
 /// What keeps the agents of several worlds apart, which share the host.
 fn preamble(world: &World) -> String {
     format!(
@@ -191,7 +224,7 @@ fn preamble(world: &World) -> String {
          admin:\n  socket: {}\n  http: {}\n",
         world.captured().display(),
         world.pins().display(),
-        15_101 + world.lane(),
+        proxy_port(world),
         socket(world).display(),
         http(world),
     )

@@ -29,6 +29,8 @@ pub struct Pod {
     pub cgroup: PathBuf,
     /// Of this pod's own files.
     pub folder: PathBuf,
+    /// A process that lives as long as the pod, in captured ones.
+    pub pause: Option<u32>,
 }
 
 impl Pod {
@@ -106,6 +108,21 @@ impl Pod {
         let content = format!("nameserver {server}\noptions timeout:2 attempts:2\n");
         self.file("resolv.conf", content)?;
         Ok(())
+    }
+
+    /// Whether something in this captured pod listens on a port of the loopback
+    /// address of `family`: `tcp`, `tcp6`, `udp` or `udp6`.
+    pub fn listens(&self, family: &str, port: u16) -> Result<bool> {
+        let pid = self.pause.context("only captured pods have a process all the time")?;
+        let path = format!("/proc/{pid}/net/{family}");
+        let table = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // `sl local_address rem_address …`: ports in hex; a socket without a
+        // peer is a listener.
+        Ok(table.lines().skip(1).any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, remote) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+            local.ends_with(&format!(":{port:04X}")) && remote.ends_with(":0000")
+        }))
     }
 
     fn resolv_conf(&self) -> PathBuf {

@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::atomic::{AtomicU16, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,7 +18,7 @@ use crate::{
     cgroup,
     janitor::{Janitor, Traces, sweep},
     pod::{Pod, PodOptions},
-    process::text,
+    process::{Process, text},
     slot::{self, Slot},
     wait::eventually,
 };
@@ -33,6 +36,8 @@ pub const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 pub struct World {
     traces: Traces,
     pods: AtomicU16,
+    /// One in each captured pod: see [`World::pod`].
+    pauses: Mutex<Vec<Process>>,
     /// Sets worlds that exist at a time apart, where they share the host.
     lane: u16,
     _janitor: Janitor,
@@ -75,6 +80,7 @@ impl World {
         let world = Self {
             traces,
             pods: AtomicU16::new(0),
+            pauses: Mutex::default(),
             lane,
             _janitor: janitor,
             _alive: alive,
@@ -139,22 +145,31 @@ impl World {
     }
 
     /// A new pod, on the switch with all others.
+    ///
+    /// As on Kubernetes a captured one has a process that does nothing, so that
+    /// the agent finds the pod before its application starts.
     pub fn pod(&self, name: &str, options: PodOptions) -> Result<Pod> {
         let number = self.pods.fetch_add(1, Relaxed) + 1;
         ensure!(number < 250, "a world has room for 250 pods");
         let host = number as u8;
-        let pod = Pod {
+        let mut pod = Pod {
             name: name.to_owned(),
             ip4: Ipv4Addr::new(10, 1, 0, host),
             ip6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, host.into()),
             netns: self.netns(name),
             cgroup: if options.captured { self.captured() } else { self.apart() }.join(name),
             folder: self.folder().join(name),
+            pause: None,
         };
         fs::create_dir_all(&pod.folder)?;
         cgroup::create(&pod.cgroup)?;
         pod.set_resolver(RESOLVER)?;
         self.attach(&pod, number).with_context(|| format!("make the pod {name}"))?;
+        if options.captured {
+            let pause = pod.spawn("sleep", ["infinity"])?;
+            pod.pause = Some(pause.pid());
+            self.pauses.lock().unwrap_or_else(PoisonError::into_inner).push(pause);
+        }
         Ok(pod)
     }
 
