@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     thread,
 };
@@ -48,7 +48,16 @@ impl Agent {
 
     /// [`Agent::start`] with other top-level keys than `capture` and `admin`.
     pub fn start_with(world: &World, others: &str, services: &str) -> Result<Self> {
-        let binary = agent_binary()?;
+        Self::start_binary(world, agent_binary()?, others, services)
+    }
+
+    /// [`Agent::start_with`] for a binary that is somewhere else.
+    pub fn start_binary(
+        world: &World,
+        binary: PathBuf,
+        others: &str,
+        services: &str,
+    ) -> Result<Self> {
         let preamble = format!("{}{others}", preamble(world));
         let config = world.folder().join("mesh.yaml");
         let log = world.folder().join("agent.log");
@@ -198,11 +207,11 @@ pub fn beside_this_program(name: &str, variable: &str) -> Result<PathBuf> {
         })
 }
 
-fn run(binary: &PathBuf, cgroup: &PathBuf, config: &PathBuf, log: &PathBuf) -> Result<Process> {
+fn run(binary: &Path, cgroup: &Path, config: &Path, log: &Path) -> Result<Process> {
     let place = Place { cgroup, netns: None, resolv_conf: None };
     let mut command = command_in(&place, binary)?;
     command.args(["run", "--config"]).arg(config).env("NO_COLOR", "1");
-    Process::start("mesh-agent", command, log.clone())
+    Process::start("mesh-agent", command, log.to_owned())
 }
 
 fn socket(world: &World) -> PathBuf {

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
@@ -171,6 +172,29 @@ impl World {
             self.pauses.lock().unwrap_or_else(PoisonError::into_inner).push(pause);
         }
         Ok(pod)
+    }
+
+    /// Writes a script that people can use: `SCRIPT POD COMMAND…` runs a command
+    /// inside a pod, with its namespace, its cgroup and its resolver.
+    pub fn write_entrance(&self) -> Result<PathBuf> {
+        let path = self.folder().join("in");
+        let script = format!(
+            r#"#!/bin/sh
+# Usage: $0 POD COMMAND...
+pod=$1; shift
+for group in {captured} {apart}; do
+    [ -d "$group/$pod" ] && echo $$ >"$group/$pod/cgroup.procs"
+done
+exec nsenter --net="/run/netns/{id}.$pod" unshare --mount sh -c     'mount --bind "$0" /etc/resolv.conf && exec "$@"' "{folder}/$pod/resolv.conf" "$@"
+"#,
+            captured = self.captured().display(),
+            apart = self.apart().display(),
+            id = self.id(),
+            folder = self.folder().display(),
+        );
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
     }
 
     fn netns(&self, name: &str) -> String {

@@ -82,8 +82,7 @@ pub async fn product(
     id: u32,
     headers: &HeaderMap,
 ) -> Result<Value> {
-    let (of_details, of_reviews) =
-        (format!("/details/{id}"), format!("/reviews/{id}"));
+    let (of_details, of_reviews) = (format!("/details/{id}"), format!("/reviews/{id}"));
     let (details, reviews) = tokio::try_join!(
         service.upstream.get(details, &of_details, headers),
         service.upstream.get(reviews, &of_reviews, headers),

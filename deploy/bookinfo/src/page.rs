@@ -7,8 +7,7 @@ pub fn render(product: &Value) -> String {
     let title = text(&product["title"]);
     let details = &product["details"];
     let reviews = &product["reviews"];
-    let quotes: String =
-        reviews["reviews"].as_array().into_iter().flatten().map(quote).collect();
+    let quotes: String = reviews["reviews"].as_array().into_iter().flatten().map(quote).collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
          <style>body{{font:16px sans-serif;max-width:40em;margin:2em auto}}\

@@ -1,13 +1,6 @@
 //! The HTTP server that all roles share.
 
-use std::{
-    convert::Infallible,
-    io::ErrorKind,
-    net::Ipv6Addr,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io::ErrorKind, net::Ipv6Addr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;

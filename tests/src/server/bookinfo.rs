@@ -1,9 +1,14 @@
 //! The demo's application, one role to a pod.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
 use super::wait_for_port;
 use crate::{agent::beside_this_program, pod::Pod, process::Process};
+
+/// Names the binary; else it is looked for beside this program.
+const BINARY: &str = "MESH_BOOKINFO_BIN";
 
 /// What a Bookinfo process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +32,11 @@ impl Bookinfo {
 
     /// Its instance is called like the pod.
     pub fn start(pod: &Pod, role: Role) -> Result<Self> {
-        let binary = beside_this_program("bookinfo", "MESH_BOOKINFO_BIN")?;
+        Self::start_binary(pod, role, &beside_this_program("bookinfo", BINARY)?)
+    }
+
+    /// [`Bookinfo::start`] for a binary that is somewhere else.
+    pub fn start_binary(pod: &Pod, role: Role, binary: &Path) -> Result<Self> {
         let binary = binary.to_str().context("the path of bookinfo is not UTF-8")?;
         let version;
         let mut arguments = match role {
