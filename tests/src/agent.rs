@@ -172,7 +172,7 @@ impl Agent {
             }
             text(self.command(["status"])).map(|_| Ok(()))
         });
-        ready.and_then(|inner| inner).with_context(|| format!("its log:\n{}", self.log()))
+        ready.with_context(|| format!("its log:\n{}", self.log()))?
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use crate::pod::Pod;
+
 /// One entry of `services`; its `Display` is the YAML.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -20,6 +22,21 @@ pub struct Service {
 }
 
 impl Service {
+    /// A service on port 80 whose instances are ports of pods, both families.
+    pub fn new<'a>(
+        name: &str,
+        number: u8,
+        (protocol, path): (&'static str, &'static str),
+        pods: impl IntoIterator<Item = &'a Pod>,
+        target: u16,
+    ) -> Self {
+        let instances = pods
+            .into_iter()
+            .flat_map(|pod| pod.ips().map(|address| SocketAddr::new(address, target)))
+            .collect();
+        Self { name: name.to_owned(), number, port: 80, protocol, path, instances, more: "" }
+    }
+
     /// Its virtual IPv4 address, which nobody in the world has.
     pub fn ip4(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 96, 0, self.number)
