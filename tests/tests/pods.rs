@@ -38,6 +38,36 @@ fn pods_reach_each_other_over_both_families() -> Result<()> {
 }
 
 #[test]
+fn nginx_stores_and_hands_out_files() -> Result<()> {
+    let world = World::new("files")?;
+    let (server, client) = (world.backend("server")?, world.client("client")?);
+    let nginx = Nginx::start(&server)?;
+    nginx.serve("down", b"content")?;
+    for (port, flag) in [(80, "--http1.1"), (81, "--http2-prior-knowledge")] {
+        let base = format!("http://{}:{port}/files", server.ip4);
+        assert_eq!(client.curl([flag, &format!("{base}/down")])?, "content");
+        client.shell(&format!("printf %s {flag} | curl -sSf {flag} -T - {base}/up"))?;
+        assert_eq!(nginx.stored("up")?, flag.as_bytes());
+    }
+    Ok(())
+}
+
+#[test]
+fn people_can_enter_a_pod() -> Result<()> {
+    let world = World::new("entrance")?;
+    let client = world.client("client")?;
+    let script = "hostname -I; cat /etc/resolv.conf /proc/self/cgroup";
+    let mut command = Command::new(world.write_entrance()?);
+    command.args(["client", "sh", "-c", script]);
+    let seen = mesh_tests::text(command)?;
+    for part in [client.ip4.to_string(), "nameserver 10.96.0.10".into(), "/captured/client".into()]
+    {
+        assert!(seen.contains(&part), "no {part} in {seen}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_virtual_address_goes_nowhere_without_a_mesh() -> Result<()> {
     let world = World::new("nowhere")?;
     let client = world.client("client")?;
