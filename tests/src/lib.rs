@@ -1,1 +1,23 @@
+//! Pods made of real network namespaces and cgroups.
+//!
+//! The integration tests and `cargo xtask demo` stand on it. A [`World`] has a
+//! switch with no way out, pods on it and an agent; whatever happens to the
+//! process that built it, nothing of it is left behind.
 
+mod agent;
+mod cgroup;
+mod janitor;
+mod pod;
+mod process;
+pub mod server;
+mod service;
+mod slot;
+mod wait;
+mod world;
+
+pub use agent::{Agent, agent_binary, beside_this_program};
+pub use pod::{Pod, PodOptions};
+pub use process::{Process, output, text};
+pub use service::Service;
+pub use wait::{eventually, eventually_for};
+pub use world::World;

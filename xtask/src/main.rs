@@ -1,6 +1,6 @@
 //! What a developer and CI call, as `cargo xtask COMMAND`.
 //!
-//! Nothing here depends on the agent's crates: on a clean machine this has to
+//! Nothing here depends on the agent's crate: on a clean machine this has to
 //! compile before the toolchain for the kernel programs is even there.
 //!
 //! Ctrl-C needs no handler: the commands that are run stand in the same process
@@ -9,6 +9,7 @@
 
 mod build;
 mod ci;
+mod demo;
 mod docs;
 mod kernel_lint;
 mod process;
@@ -40,6 +41,7 @@ struct Cli {
 enum Task {
     Setup(setup::Arguments),
     Build(build::Arguments),
+    Demo(demo::DemoOptions),
     Test(test::Arguments),
     Ci(ci::Arguments),
     Tidy(tidy::Arguments),
@@ -51,6 +53,7 @@ impl Task {
         match self {
             Self::Setup(arguments) => setup::run(arguments.purpose),
             Self::Build(arguments) => build::run(*arguments),
+            Self::Demo(options) => demo::run(options),
             Self::Test(arguments) => test::run(arguments),
             Self::Ci(arguments) => ci::run(arguments),
             Self::Tidy(arguments) => tidy::run(arguments),

@@ -47,16 +47,21 @@ fn proxied(agent: &Agent) -> Vec<ConnectionView> {
         .map(|connection| ConnectionView {
             path: "proxy".to_owned(),
             client: connection.client.to_string(),
-            who: who(connection.pid, connection.netns),
+            who: who(connection.pid, connection.netns_cookie),
             service: connection.service.to_string(),
-            original: connection.original.to_string(),
+            original: connection.destination.to_string(),
             instance: connection.instance.map(|instance| instance.to_string()),
-            age_ms: u64::try_from(connection.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
-            bytes_sent: Some(connection.bytes_sent),
-            bytes_received: Some(connection.bytes_received),
+            age_ms: age_ms(connection.opened),
+            bytes_sent: Some(connection.sent),
+            bytes_received: Some(connection.received),
             rtt_us: None,
         })
         .collect()
+}
+
+fn age_ms(opened: std::time::SystemTime) -> u64 {
+    let age = opened.elapsed().unwrap_or_default();
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the system still knows of a process.

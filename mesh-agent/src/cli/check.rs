@@ -7,9 +7,12 @@ use serde::Serialize;
 use super::{
     Verdict,
     output::{Output, Sign, table},
-    outside, unit,
+    unit,
 };
-use crate::model::{Port, ServiceSpec, Settings};
+use crate::{
+    config::{self, LoadError},
+    model::{Port, ServiceSpec, Settings},
+};
 
 /// Validates a configuration and shows what it would do
 #[derive(Debug, clap::Args)]
@@ -88,9 +91,28 @@ struct CheckedPort {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let checked = checked(&args.file, outside::load(&args.file));
+    let checked = checked(&args.file, config::load(&args.file).map_err(problems));
     args.output.print(&checked, text)?;
     Ok(if checked.ok { Verdict::Yes } else { Verdict::No })
+}
+
+fn problems(error: LoadError) -> Vec<Problem> {
+    let problems = match error {
+        LoadError::Read { .. } => return vec![Problem::whole(error.to_string())],
+        LoadError::Problems(problems) => problems,
+    };
+    let mut found: Vec<_> = (problems.problems.into_iter())
+        .map(|problem| Problem {
+            line: Some(problem.line),
+            column: Some(problem.column),
+            path: Some(problem.path),
+            message: problem.message,
+        })
+        .collect();
+    if problems.omitted > 0 {
+        found.push(Problem::whole(format!("and {} more problems", problems.omitted)));
+    }
+    found
 }
 
 pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Checked {

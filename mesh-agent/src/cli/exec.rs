@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use super::{Verdict, outside};
+use super::Verdict;
+use crate::config;
 
 /// Runs a command inside the captured cgroup
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let settings = outside::settings(&args.config)?;
+    let settings = config::load(&args.config)?;
     let Some(cgroup) = settings.capture.cgroups.first() else {
         bail!("{} captures no cgroup: name one under `capture.cgroups`", args.config.display());
     };

@@ -10,7 +10,6 @@ mod exit;
 mod explain;
 mod logs;
 mod output;
-mod outside;
 pub mod preflight;
 mod reference;
 mod reload;
@@ -75,6 +74,8 @@ enum Command {
     Schema(schema::Args),
     Completions(completions::Args),
     Version(version::Args),
+    #[command(hide = true)]
+    Reference(reference::Args),
 }
 
 /// Does what the command line says. The result's exit code is [`code`].
@@ -99,6 +100,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Ver
         Command::Schema(_) => schema::run(),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Version(args) => version::run(args),
+        Command::Reference(args) => reference::run(args),
     }
 }
 

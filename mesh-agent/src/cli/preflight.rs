@@ -7,9 +7,13 @@ use serde::Serialize;
 use super::{
     Verdict,
     output::{Output, Sign, table},
-    outside, unit,
+    unit,
 };
-use crate::model::Capture;
+use crate::{
+    config,
+    datapath::{self, Finding, State},
+    model::Capture,
+};
 
 /// Checks whether this node has what the agent needs
 #[derive(Debug, clap::Args)]
@@ -33,34 +37,35 @@ pub struct Args {
 /// One thing that the agent needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finding {
+pub(super) struct Need {
     pub name: String,
-    pub state: State,
+    /// `ok`, `degraded` or `missing`.
+    pub state: &'static str,
     /// What was found.
     pub detail: String,
     /// What to do about it; empty where all is well.
     pub todo: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum State {
-    Ok,
-    /// Works with less.
-    Degraded,
-    /// Doesn't work without.
-    Missing,
-}
-
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let Capture { pins, cgroups, .. } = match &args.config {
         None => Capture::default(),
-        Some(file) => outside::settings(file)?.capture,
+        Some(file) => config::load(file)?.capture,
     };
-    let findings = outside::preflight(&pins, &cgroups);
-    args.output.print(&findings[..], text)?;
+    let findings = datapath::preflight(&pins, &cgroups);
+    let needs: Vec<Need> = findings.iter().map(need).collect();
+    args.output.print(&needs[..], |_| text(&findings))?;
     let missing = findings.iter().any(|finding| finding.state == State::Missing);
     Ok(if missing { Verdict::No } else { Verdict::Yes })
+}
+
+fn need(finding: &Finding) -> Need {
+    Need {
+        name: finding.name.to_owned(),
+        state: finding.state.name(),
+        detail: finding.detail.clone(),
+        todo: finding.todo.clone(),
+    }
 }
 
 pub(super) fn text(findings: &[Finding]) -> String {
@@ -72,7 +77,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
                 State::Degraded => format!("{} degraded", Sign::Warning),
                 State::Missing => format!("{} missing", Sign::Bad),
             };
-            [state, finding.name.clone(), finding.detail.clone(), finding.todo.clone()]
+            [state, finding.name.to_owned(), finding.detail.clone(), finding.todo.clone()]
         }),
     );
     let missing = findings.iter().filter(|finding| finding.state == State::Missing).count();

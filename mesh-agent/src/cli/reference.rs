@@ -1,10 +1,36 @@
-//! docs/cli.md, made from the commands themselves.
+//! `mesh-agent reference`, hidden: the generated pages of docs/, each written
+//! by whoever knows. docs/cli.md is made here, from the commands themselves.
 
 use std::fmt::Write as _;
 
 use clap::CommandFactory as _;
 
-use super::{Cli, exit};
+use super::{Cli, Verdict, exit, output::print};
+use crate::{config, datapath, telemetry};
+
+/// Prints a generated page of the documentation
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    topic: Topic,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Topic {
+    Config,
+    Metrics,
+    Cli,
+    Reasons,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    print(&match args.topic {
+        Topic::Config => config::reference(),
+        Topic::Metrics => telemetry::reference(),
+        Topic::Cli => reference(),
+        Topic::Reasons => datapath::reference(),
+    })?;
+    Ok(Verdict::Yes)
+}
 
 /// The page: every command, its help and options, and the exit codes.
 pub fn reference() -> String {
@@ -16,8 +42,11 @@ pub fn reference() -> String {
          This page is generated from the program's own help (`mesh-agent COMMAND --help`).\n\n\
          | command | does |\n|---|---|\n",
     );
-    let commands: Vec<clap::Command> =
-        root.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect();
+    let commands: Vec<clap::Command> = root
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
+        .cloned()
+        .collect();
     for command in &commands {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let name = command.get_name();

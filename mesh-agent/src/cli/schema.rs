@@ -1,6 +1,7 @@
 //! `mesh-agent schema`
 
-use super::{Verdict, output::print, outside};
+use super::{Verdict, output::print};
+use crate::config;
 
 /// Prints the JSON Schema of the configuration
 #[derive(Debug, clap::Args)]
@@ -13,6 +14,6 @@ Examples:
 pub struct Args {}
 
 pub fn run() -> anyhow::Result<Verdict> {
-    print(&(serde_json::to_string_pretty(&outside::schema())? + "\n"))?;
+    print(&(serde_json::to_string_pretty(&config::schema())? + "\n"))?;
     Ok(Verdict::Yes)
 }

@@ -1,7 +1,11 @@
 use std::path::Path;
 
-use super::{preflight::Finding, *};
-use crate::{admin::sample, model::*};
+use super::*;
+use crate::{
+    admin::sample,
+    datapath::{Finding, State},
+    model::*,
+};
 
 /// `text` is exactly `expected`, and fits.
 fn check(text: &str, expected: &str) {
@@ -114,16 +118,16 @@ fn outcomes() {
 
 #[test]
 fn findings() {
-    let finding = |name: &str, state, detail: &str, todo: &str| Finding {
-        name: name.into(),
+    let finding = |name: &'static str, state, detail: &str, todo: &str| Finding {
+        name,
         state,
         detail: detail.into(),
         todo: todo.into(),
     };
     let found = [
-        finding("cgroup v2", preflight::State::Ok, "/sys/fs/cgroup", ""),
-        finding("bpffs", preflight::State::Missing, "none", "mount -t bpf bpf /sys/fs/bpf"),
-        finding("pacing", preflight::State::Degraded, "no fq", "modprobe sch_fq"),
+        finding("cgroup v2", State::Ok, "/sys/fs/cgroup", ""),
+        finding("bpffs", State::Missing, "none", "mount -t bpf bpf /sys/fs/bpf"),
+        finding("pacing", State::Degraded, "no fq", "modprobe sch_fq"),
     ];
     check_file(&preflight::text(&found), "preflight");
 }

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use super::{
     Verdict,
     output::{Sign, print},
-    outside, unit,
+    unit,
 };
-use crate::model::Capture;
+use crate::{config, datapath, model::Capture};
 
 /// Detaches all hooks and removes what is pinned
 #[derive(Debug, clap::Args)]
@@ -35,13 +35,10 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         (Some(pins), _) => pins.clone(),
         (None, None) => Capture::default().pins,
         (None, Some(file)) => {
-            outside::settings(file)
-                .context("with --pins DIR no configuration is needed")?
-                .capture
-                .pins
+            config::load(file).context("with --pins DIR no configuration is needed")?.capture.pins
         }
     };
-    let removed = outside::uninstall(&pins)?;
+    let removed = datapath::uninstall(&pins)?;
     let mut text: String = removed.iter().map(|what| format!("removed {what}\n")).collect();
     text += &match removed.len() {
         0 => format!("{} nothing is pinned under {}\n", Sign::Good, pins.display()),

@@ -1,9 +1,9 @@
 //! `mesh-agent version`
 
-use mesh_common::map::ABI_VERSION;
 use serde::Serialize;
 
 use super::{Verdict, output::Output};
+use crate::datapath::ABI_VERSION;
 
 /// Prints the version
 #[derive(Debug, clap::Args)]

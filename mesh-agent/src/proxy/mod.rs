@@ -17,7 +17,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -71,7 +71,9 @@ pub struct ProxyStats {
 /// The running workers. Dropping it stops them without draining.
 #[derive(Debug)]
 pub struct Proxy {
-    workers: Vec<(mpsc::Sender<Command>, JoinHandle<()>)>,
+    workers: Vec<mpsc::Sender<Command>>,
+    /// Taken when they are joined.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     port: u16,
     limits: Arc<ArcSwap<Limits>>,
     stats: Arc<ProxyStats>,
@@ -86,7 +88,7 @@ impl Proxy {
     ) -> io::Result<Self> {
         let limits = Arc::new(ArcSwap::from_pointee(settings.limits.clone()));
         let stats = Arc::<ProxyStats>::default();
-        let mut workers = Vec::with_capacity(settings.workers.max(1));
+        let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for index in 0..settings.workers.max(1) {
             let (commands, inbox) = mpsc::channel(64);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -100,9 +102,10 @@ impl Proxy {
             let thread = std::thread::Builder::new()
                 .name(format!("proxy-{index}"))
                 .spawn(move || worker::run(&runtime, seed, inbox))?;
-            workers.push((commands, thread));
+            workers.push(commands);
+            threads.push(thread);
         }
-        Ok(Self { workers, port: settings.port, limits, stats })
+        Ok(Self { workers, threads: Mutex::new(threads), port: settings.port, limits, stats })
     }
 
     /// Replaces the limits; connections and requests from now on keep to them.
@@ -138,7 +141,7 @@ impl Proxy {
         explicit: bool,
     ) -> io::Result<Opened> {
         let mut opened = Vec::new();
-        for (worker, _) in &self.workers {
+        for worker in &self.workers {
             let (reply, answer) = oneshot::channel();
             let command = Command::Open {
                 namespace: Arc::clone(namespace),
@@ -154,7 +157,7 @@ impl Proxy {
     /// Closes the listeners of a namespace and its idle upstream connections;
     /// live connections end by themselves.
     pub async fn close(&self, cookie: u64) {
-        for (worker, _) in &self.workers {
+        for worker in &self.workers {
             // A worker that is gone has no listeners left to close.
             let _ = worker.send(Command::Close { cookie }).await;
         }
@@ -163,7 +166,7 @@ impl Proxy {
     /// All live connections.
     pub async fn connections(&self) -> Vec<ConnectionInfo> {
         let mut all = Vec::new();
-        for (worker, _) in &self.workers {
+        for worker in &self.workers {
             let (reply, answer) = oneshot::channel();
             if let Ok(mut some) = ask(worker, Command::List { reply }, answer).await {
                 all.append(&mut some);
@@ -174,9 +177,9 @@ impl Proxy {
 
     /// Stops accepting, lets what is live end until `deadline` from now, cuts
     /// the rest and joins the threads. Returns how many were cut.
-    pub async fn drain(self, deadline: Duration) -> usize {
+    pub async fn drain(&self, deadline: Duration) -> usize {
         let mut answers = Vec::new();
-        for (worker, _) in &self.workers {
+        for worker in &self.workers {
             let (reply, answer) = oneshot::channel();
             if worker.send(Command::Drain { deadline, reply }).await.is_ok() {
                 answers.push(answer);
@@ -186,9 +189,10 @@ impl Proxy {
         for answer in answers {
             cut += answer.await.unwrap_or(0);
         }
-        let threads = self.workers.into_iter().map(|(_, thread)| thread);
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let joined = tokio::task::spawn_blocking(move || {
-            threads.map(JoinHandle::join).filter(Result::is_err).count()
+            threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
         });
         if !matches!(joined.await, Ok(0)) {
             tracing::error!("a proxy worker had panicked");

@@ -108,7 +108,6 @@ impl Worker {
         Arc::clone(self.limits.borrow_mut().load())
     }
 
-
     pub fn next_id(&self) -> u64 {
         self.next.replace(self.next.get() + 1)
     }
@@ -170,11 +169,7 @@ impl Worker {
 }
 
 /// The body of a worker's thread.
-pub(super) fn run(
-    runtime: &tokio::runtime::Runtime,
-    seed: Seed,
-    inbox: mpsc::Receiver<Command>,
-) {
+pub(super) fn run(runtime: &tokio::runtime::Runtime, seed: Seed, inbox: mpsc::Receiver<Command>) {
     LocalSet::new().block_on(runtime, serve(Worker::new(seed), inbox));
 }
 
@@ -231,6 +226,8 @@ pub(super) type Closing = watch::Sender<bool>;
 impl Drop for Worker {
     fn drop(&mut self) {
         let left = self.connections.borrow().len();
-        self.stats.connections.fetch_sub(left.min(self.stats.connections.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.stats
+            .connections
+            .fetch_sub(left.min(self.stats.connections.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 }

@@ -1,0 +1,143 @@
+//! Wrong input and wrong surroundings: a clear message, and nothing lost.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use mesh_tests::{Agent, Pod, Service, World, agent_binary, output, server::Nginx};
+
+fn errors(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+#[test]
+fn check_names_all_mistakes_with_line_and_column() -> Result<()> {
+    const FILE: &str = "\
+capture:
+  cgroups: [/sys/fs/cgroup]
+dns: {enabeld: true}
+services:
+  - name: web
+    address: [10.96.0.300]
+    ports: [{port: 99999, protocol: http}]
+    endpoints:
+      static:
+        - {address: 10.1.0.1, port: 80}
+    policy: {loadBalancer: {algorithm: fastest}}
+  - name: other
+    address: [10.96.0.12]
+    ports: [{port: 53, protocol: udp}]
+    path: proxies
+    endpoints: {static: [{address: 10.1.0.1, port: 80}]}
+";
+    let folder = std::env::temp_dir().join(format!("mesh-check-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let file = folder.join("mesh.yaml");
+    fs::write(&file, FILE)?;
+    let mut command = Command::new(agent_binary()?);
+    command.arg("check").arg(&file);
+    let output = output(command)?;
+    fs::remove_dir_all(&folder)?;
+    let said = errors(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for (place, word) in [
+        ("3:7", "enabeld"),
+        ("6:15", "10.96.0.300"),
+        ("7:20", "99999"),
+        ("11:40", "fastest"),
+        ("15:11", "proxies"),
+    ] {
+        ensure!(said.contains(place) && said.contains(word), "no {word} at {place} in:\n{said}");
+    }
+    Ok(())
+}
+
+/// A world with one service that is reached over the kernel path.
+fn scene(name: &str) -> Result<(World, Nginx, Pod, Service, Agent)> {
+    let world = World::new(name)?;
+    let server = Nginx::start(&world.backend("one")?)?;
+    let client = world.client("client")?;
+    let service = Service::new("web", 20, ("tcp", "kernel"), [&server.pod], 80);
+    let agent = Agent::start(&world, &service.to_string())?;
+    Ok((world, server, client, service, agent))
+}
+
+#[test]
+fn a_second_agent_is_told_and_the_first_goes_on() -> Result<()> {
+    let (world, _server, client, service, agent) = scene("second")?;
+    let mut command = Command::new(agent_binary()?);
+    command.args(["run", "--config"]).arg(world.folder().join("mesh.yaml"));
+    let second = output(command)?;
+    let said = errors(&second);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    let pid = agent.pid().to_string();
+    assert!(said.contains("another agent") && said.contains(&pid), "{said}");
+    let [authority, _] = service.authorities();
+    assert_eq!(client.curl([&format!("http://{authority}/") as &str])?, "one\n");
+    agent.ask(["status"])?;
+    Ok(())
+}
+
+#[test]
+fn an_agent_without_privileges_says_what_it_needs() -> Result<()> {
+    let world = World::new("nobody")?;
+    let service = Service::new("web", 20, ("tcp", "kernel"), [], 80);
+    // A binary and a file that anyone may read.
+    let folder = std::env::temp_dir().join(world.id());
+    fs::create_dir_all(&folder)?;
+    let (binary, config) = (folder.join("mesh-agent"), folder.join("mesh.yaml"));
+    fs::copy(agent_binary()?, &binary)?;
+    let captured = world.captured();
+    let socket = folder.join("admin.sock");
+    fs::write(
+        &config,
+        format!(
+            "capture: {{cgroups: [{}], pins: {}}}\nadmin: {{socket: {}}}\nservices:\n{service}",
+            captured.display(),
+            world.pins().display(),
+            socket.display(),
+        ),
+    )?;
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "timeout", "10"]);
+    command.arg(&binary).args(["run", "--config"]).arg(&config);
+    let tried = output(command);
+    fs::remove_dir_all(&folder)?;
+    let tried = tried?;
+    let said = errors(&tried);
+    assert_eq!(tried.status.code(), Some(1), "{said}");
+    let named = ["CAP_BPF", "CAP_SYS_ADMIN", "root"].iter().any(|word| said.contains(word));
+    assert!(named, "it names what is missing: {said}");
+    Ok(())
+}
+
+#[test]
+fn exit_codes() -> Result<()> {
+    let (world, _server, _client, _service, mut agent) = scene("codes")?;
+    let code = |arguments: &[&str]| -> Result<i32> {
+        let output = agent.output(arguments.iter().copied())?;
+        output.status.code().context("ended by a signal")
+    };
+    assert_eq!(code(&["status"])?, 0);
+    assert_eq!(code(&["endpoints", "nosuchservice"])?, 1);
+    assert_eq!(code(&["drain", "web", "192.0.2.1:80"])?, 1);
+    assert_eq!(code(&["status", "--nosuchflag"])?, 2);
+    agent.kill9()?;
+    assert_eq!(agent.output(["status"])?.status.code(), Some(3));
+    drop(world);
+    Ok(())
+}
+
+#[test]
+fn a_bad_file_is_refused_and_the_good_one_serves_on() -> Result<()> {
+    let (_world, _server, client, service, agent) = scene("reload")?;
+    let [authority, _] = service.authorities();
+    let url = format!("http://{authority}/");
+    let refused = agent.reload("  - {name: web, adress: [10.96.0.20]}\n").expect_err("a bad file");
+    assert!(format!("{refused:#}").contains("adress"), "{refused:#}");
+    assert_eq!(client.curl([&url as &str])?, "one\n");
+    let status = agent.json(["status"])?;
+    assert_eq!(status["lastReload"]["ok"], false, "{status}");
+    agent.reload(&service.to_string())?;
+    assert_eq!(client.curl([&url as &str])?, "one\n");
+    Ok(())
+}
