@@ -41,7 +41,9 @@ pub struct Frontend {
     pub path: u8,
     /// [`on_agent_failure`]
     pub on_agent_failure: u8,
-    pub zero: u8,
+    /// 1 where no instance at all may be picked, on either path: refused at
+    /// once. (`slots` may be 0 without it: the agent reaches the other family.)
+    pub empty: u8,
 }
 
 crate::plain_bytes!(FrontendKey, Frontend);

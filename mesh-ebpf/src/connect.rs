@@ -62,6 +62,12 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
     };
     let Some(service) = backend::service(&frontend) else { return Ok(Reason::NotAService) };
 
+    if frontend.empty != 0 {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).refused, 1) };
+        return Err(Reason::NoBackend);
+    }
+
     let mut socket = Socket { original: destination, service: frontend.service, ..describe(ctx) };
     let mut reason = Reason::Balanced;
     if frontend.path == path::PROXY {

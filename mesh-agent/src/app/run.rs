@@ -6,7 +6,7 @@
 //! stop goes the other way round: first the hooks are told to leave us out,
 //! then what is under way may end.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -23,6 +23,9 @@ use crate::{
     model::Settings,
     telemetry::Logs,
 };
+
+/// For the agent's own tasks to end, once traffic has.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// `mesh-agent run`
 #[derive(Clone, Debug)]
@@ -93,6 +96,7 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     let (agent, feeds) = Agent::start(options, settings).await?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
+    let mut log = None;
     let control: Arc<dyn Control> = Arc::clone(&agent) as Arc<dyn Control>;
     tasks.spawn(admin::serve_socket(socket, Arc::clone(&control), stop.clone()));
     if let Some(listener) = http {
@@ -105,7 +109,7 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         let tracker = tracker.first_scan().await;
         let (missing, found) = tokio::sync::mpsc::channel(256);
         tasks.spawn(tracker.run(found, stop.clone()));
-        tasks.spawn(feeds.log);
+        log = Some(tasks.spawn(feeds.log));
         agent.attach_hooks()?;
         tasks.spawn(pulse::run(
             feeds.heartbeat,
@@ -127,10 +131,14 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         () = second_signal() => tracing::warn!("a second signal: not waiting for connections"),
     }
     stop.cancel();
-    while tokio::time::timeout(std::time::Duration::from_secs(3), tasks.join_next())
-        .await
-        .is_ok_and(|ended| ended.is_some())
-    {}
+    if let Some(log) = log {
+        // It waits for the kernel and knows no end.
+        log.abort();
+    }
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_DEADLINE, ended).await.is_err() {
+        tracing::warn!(tasks = tasks.len(), "some tasks didn't end in time");
+    }
     Ok(())
 }
 

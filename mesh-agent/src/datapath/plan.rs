@@ -103,6 +103,7 @@ impl Planner<'_> {
         let service = self.service_id(port);
         self.ports.insert(port.key(), service);
         let backends = self.add_backends(port, service);
+        let empty = port.endpoints.iter().all(|endpoint| endpoint.effective_weight().0 == 0).into();
         for v4 in [true, false] {
             let keys: Vec<_> = keys(port).filter(|key| key.address.is_v4() == v4).collect();
             if keys.is_empty() {
@@ -120,7 +121,7 @@ impl Planner<'_> {
                     algorithm: balance::code(port.policy.algorithm),
                     path: path_code(port.path),
                     on_agent_failure: failure_code(port.on_agent_failure),
-                    zero: 0,
+                    empty,
                 };
                 if self.old.frontends.get(&key) != Some(&frontend) {
                     self.publish.push(Operation::PutFrontend(key, frontend));
