@@ -64,7 +64,7 @@ fn scene(name: &str) -> Result<(World, Nginx, Pod, Service, Agent)> {
 #[test]
 fn a_second_agent_is_told_and_the_first_goes_on() -> Result<()> {
     let (world, _server, client, service, agent) = scene("second")?;
-    let mut command = Command::new(agent_binary()?);
+    let mut command = world.command(agent_binary()?, 10)?;
     command.args(["run", "--config"]).arg(world.folder().join("mesh.yaml"));
     let second = output(command)?;
     let said = errors(&second);
@@ -97,8 +97,8 @@ fn an_agent_without_privileges_says_what_it_needs() -> Result<()> {
             socket.display(),
         ),
     )?;
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "timeout", "10"]);
+    let mut command = world.command("setpriv", 10)?;
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     command.arg(&binary).args(["run", "--config"]).arg(&config);
     let tried = output(command);
     fs::remove_dir_all(&folder)?;
