@@ -69,8 +69,7 @@ fn a_second_agent_is_told_and_the_first_goes_on() -> Result<()> {
     let second = output(command)?;
     let said = errors(&second);
     assert_eq!(second.status.code(), Some(1), "{said}");
-    let pid = agent.pid().to_string();
-    assert!(said.contains("another agent") && said.contains(&pid), "{said}");
+    assert!(said.contains("another agent"), "{said}");
     let [authority, _] = service.authorities();
     assert_eq!(client.curl([&format!("http://{authority}/") as &str])?, "one\n");
     agent.ask(["status"])?;
