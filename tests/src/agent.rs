@@ -219,7 +219,7 @@ fn socket(world: &World) -> PathBuf {
 }
 
 fn http(world: &World) -> SocketAddr {
-    ([127, 0, 0, 1], 15_020 + world.lane()).into()
+    ([127, 0, 0, 1], 15_120 + world.lane()).into()
 }
 
 fn proxy_port(world: &World) -> u16 {

@@ -1,6 +1,7 @@
 //! A world: a switch, pods on it, a cgroup, and nothing left of it afterwards.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::PermissionsExt as _,
@@ -19,7 +20,7 @@ use crate::{
     cgroup,
     janitor::{Janitor, Traces, sweep},
     pod::{Pod, PodOptions},
-    process::{Process, text},
+    process::{Place, Process, command_in, text},
     slot::{self, Slot},
     wait::eventually,
 };
@@ -29,7 +30,7 @@ const HOME: &str = "/run/mesh-tests";
 
 /// Whom pods ask for names unless told otherwise. Nobody has this address:
 /// an answer can only come from the mesh.
-pub const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
+pub const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 53));
 
 /// Fields are dropped in this order: the janitor first, then the lock that
 /// says that this world lives, then the place in the queue.
@@ -128,6 +129,16 @@ impl World {
     /// The agent's own cgroup.
     pub fn agent_cgroup(&self) -> PathBuf {
         self.traces.cgroup.join("agent")
+    }
+
+    /// A command in the network namespace of this process; it ends with the
+    /// world, and after `seconds` at the latest.
+    pub fn command(&self, program: impl AsRef<OsStr>, seconds: u32) -> Result<Command> {
+        let cgroup = self.agent_cgroup();
+        let place = Place { cgroup: &cgroup, netns: None, resolv_conf: None };
+        let mut command = command_in(&place, "timeout")?;
+        command.arg(seconds.to_string()).arg(program);
+        Ok(command)
     }
 
     /// Differs between worlds that exist at a time.

@@ -139,7 +139,7 @@ fn what_a_stopped_agent_leaves_is_removed_by_uninstall() -> Result<()> {
     get(&scene, &scene.proxied)?;
     assert!(scene.world.pins().exists());
 
-    let mut command = std::process::Command::new(mesh_tests::agent_binary()?);
+    let mut command = scene.world.command(mesh_tests::agent_binary()?, 20)?;
     command.arg("uninstall").arg("--config").arg(scene.world.folder().join("mesh.yaml"));
     let output = output(command)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -60,7 +60,7 @@ fn people_can_enter_a_pod() -> Result<()> {
     let mut command = Command::new(world.write_entrance()?);
     command.args(["client", "sh", "-c", script]);
     let seen = mesh_tests::text(command)?;
-    for part in [client.ip4.to_string(), "nameserver 10.96.0.10".into(), "/captured/client".into()]
+    for part in [client.ip4.to_string(), "nameserver 10.96.0.53".into(), "/captured/client".into()]
     {
         assert!(seen.contains(&part), "no {part} in {seen}");
     }

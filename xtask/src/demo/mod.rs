@@ -62,6 +62,9 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     if options.verbose || outcome.is_err() {
         println!("\nThe agent's log:\n{}", stage.agent.log());
     }
+    if outcome.is_err() {
+        report.print();
+    }
     outcome?;
     if options.keep {
         report.print();
