@@ -25,8 +25,8 @@ pub struct Event {
 
 /// Values of [`Event::kind`].
 pub mod kind {
-    /// A proxied service was asked for in a namespace without a listener:
-    /// `pid`, `netns`, `cgroup`, `service`.
+    /// Something that the agent should have seen happened in a namespace where
+    /// it doesn't listen: `pid`, `netns`, `cgroup`.
     pub const NO_LISTENER: u32 = 1;
     /// A connection of the kernel path closed: all fields.
     pub const CLOSED: u32 = 2;

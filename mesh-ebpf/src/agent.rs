@@ -19,9 +19,18 @@ use aya_ebpf::{
     },
     programs::SockAddrContext,
 };
-use mesh_common::{address::Address, frontend::UDP, reason::Reason, settings::Settings};
+use mesh_common::{
+    address::Address,
+    event::{Event, kind},
+    frontend::UDP,
+    reason::Reason,
+    settings::Settings,
+};
 
-use crate::{context::Family, maps::HEARTBEAT};
+use crate::{
+    context, count,
+    maps::{EVENTS, HEARTBEAT},
+};
 
 /// `BPF_F_CURRENT_NETNS`: look in the namespace of the socket.
 const CURRENT_NETNS: u64 = u64::MAX;
@@ -38,7 +47,7 @@ pub fn listener(destination: &Address, port_be: u16) -> Address {
 
 /// Whether the agent answers at this listener; why not, where it doesn't.
 #[inline(always)]
-pub fn answers<F: Family>(
+pub fn answers(
     ctx: &SockAddrContext,
     settings: &Settings,
     listener: &Address,
@@ -50,15 +59,32 @@ pub fn answers<F: Family>(
     if now.saturating_sub(beat) > settings.stale_after_ns {
         return Err(Reason::AgentStale);
     }
-    if listens::<F>(ctx, settings.mark, listener, protocol) {
+    if listens(ctx, settings.mark, listener, protocol) {
         Ok(())
     } else {
+        report_missing_listener(ctx);
         Err(Reason::NoListener)
     }
 }
 
+/// The agent lives but isn't in this namespace yet: it should come.
 #[inline(always)]
-fn listens<F: Family>(ctx: &SockAddrContext, mark: u32, listener: &Address, protocol: u8) -> bool {
+fn report_missing_listener(ctx: &SockAddrContext) {
+    let owner = context::describe(ctx);
+    let event = Event {
+        kind: kind::NO_LISTENER,
+        pid: owner.pid,
+        netns: owner.netns,
+        cgroup: owner.cgroup,
+        ..Event::default()
+    };
+    if EVENTS.output(event, 0).is_err() {
+        count::reason(Reason::EventsFull);
+    }
+}
+
+#[inline(always)]
+fn listens(ctx: &SockAddrContext, mark: u32, listener: &Address, protocol: u8) -> bool {
     let (mut tuple, size) = if listener.is_v4() {
         let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
             saddr: listener.v4_be(),

@@ -1,13 +1,9 @@
 //! `connect`: the whole decision for TCP, and for connected UDP.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_cgroup_id},
-    programs::SockAddrContext,
-};
+use aya_ebpf::programs::SockAddrContext;
 use mesh_common::{
     address::Address,
     connection::ReverseKey,
-    event::{Event, kind},
     frontend::{FrontendKey, UDP, on_agent_failure, path},
     reason::Reason,
     service::Service,
@@ -18,7 +14,7 @@ use crate::{
     agent, backend,
     context::{self, ECONNREFUSED, EHOSTUNREACH, ENOMEM, Family, Verdict},
     count, dns, log,
-    maps::{BACKENDS, EVENTS, REVERSE, SETTINGS},
+    maps::{BACKENDS, REVERSE, SETTINGS},
     scope, storage,
 };
 
@@ -68,19 +64,17 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         return Err(Reason::NoBackend);
     }
 
-    let mut socket = Socket { original: destination, service: frontend.service, ..describe(ctx) };
+    let mut socket =
+        Socket { original: destination, service: frontend.service, ..context::describe(ctx) };
     let mut reason = Reason::Balanced;
     if frontend.path == path::PROXY {
         let listener = agent::listener(&destination, settings.proxy_port_be);
-        match agent::answers::<F>(ctx, settings, &listener, protocol) {
+        match agent::answers(ctx, settings, &listener, protocol) {
             Ok(()) => {
                 socket.route = route::PROXY;
                 return redirect_to_agent::<F>(ctx, service, socket, listener);
             }
             Err(why) => reason = why,
-        }
-        if matches!(reason, Reason::NoListener) {
-            report_missing_listener(&socket);
         }
         if frontend.on_agent_failure == on_agent_failure::CLOSED {
             // SAFETY: a live map value.
@@ -105,15 +99,6 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
     // SAFETY: a live map value.
     unsafe { count::add(&raw mut (*service).kernel, 1) };
     Ok(reason)
-}
-
-/// Whose socket this is.
-#[inline(always)]
-pub fn describe(ctx: &SockAddrContext) -> Socket {
-    // SAFETY: these helpers take nothing.
-    let (pid, cgroup) =
-        unsafe { ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_cgroup_id()) };
-    Socket { pid, cgroup, netns: context::netns_cookie(ctx), ..Socket::default() }
 }
 
 #[inline(always)]
@@ -151,20 +136,4 @@ fn remember(ctx: &SockAddrContext, socket: &Socket, protocol: u8) -> Result<(), 
         }
     }
     Ok(())
-}
-
-#[inline(always)]
-fn report_missing_listener(socket: &Socket) {
-    let event = Event {
-        kind: kind::NO_LISTENER,
-        pid: socket.pid,
-        netns: socket.netns,
-        cgroup: socket.cgroup,
-        service: socket.service,
-        original: socket.original,
-        ..Event::default()
-    };
-    if EVENTS.output(event, 0).is_err() {
-        count::reason(Reason::EventsFull);
-    }
 }

@@ -4,10 +4,13 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_sock,
-    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval,
+        generated::bpf_get_current_cgroup_id,
+    },
     programs::SockAddrContext,
 };
-use mesh_common::address::Address;
+use mesh_common::{address::Address, socket::Socket};
 
 /// What a hook tells the kernel.
 #[derive(Clone, Copy)]
@@ -141,4 +144,13 @@ pub fn netns_cookie(ctx: &SockAddrContext) -> u64 {
 pub fn socket_cookie(ctx: &SockAddrContext) -> u64 {
     // SAFETY: any context of these hooks is valid for this helper.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// Whose socket this is.
+#[inline(always)]
+pub fn describe(ctx: &SockAddrContext) -> Socket {
+    // SAFETY: these helpers take nothing.
+    let (pid, cgroup) =
+        unsafe { ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_cgroup_id()) };
+    Socket { pid, cgroup, netns: netns_cookie(ctx), ..Socket::default() }
 }

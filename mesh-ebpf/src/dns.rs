@@ -23,8 +23,7 @@ use mesh_common::{
 
 use crate::{
     agent,
-    connect::describe,
-    context::{self, Family},
+    context::{self, Family, describe},
     maps::{RESOLVERS, REVERSE},
     storage,
 };
@@ -46,7 +45,7 @@ pub fn redirect_connect<F: Family>(
     protocol: u8,
 ) -> Option<Result<Reason, Reason>> {
     let listener = agent::listener(destination, settings.dns_port_be);
-    agent::answers::<F>(ctx, settings, &listener, protocol).ok()?;
+    agent::answers(ctx, settings, &listener, protocol).ok()?;
     let mut socket = Socket { original: *destination, actual: listener, ..describe(ctx) };
     socket.route = route::DNS;
     if protocol == UDP {
@@ -71,7 +70,7 @@ pub fn redirect_datagram<F: Family>(
     destination: &Address,
 ) -> bool {
     let listener = agent::listener(destination, settings.dns_port_be);
-    if agent::answers::<F>(ctx, settings, &listener, UDP).is_err() {
+    if agent::answers(ctx, settings, &listener, UDP).is_err() {
         return false;
     }
     let socket = Socket { original: *destination, actual: listener, ..describe(ctx) };
@@ -93,8 +92,8 @@ fn remember_resolver(ctx: &SockAddrContext, socket: &Socket, port: u16) {
         pid: socket.pid,
         zero: 0,
     };
-    // LRU maps make room for themselves. Should one fail, the agent drops the
-    // query and the client's resolver asks again.
+    // LRU maps make room for themselves. Should one fail, the agent answers
+    // SERVFAIL and the client asks again or elsewhere.
     let _ = RESOLVERS.insert(key, original, 0);
     let reverse = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
     let _ = REVERSE.insert(reverse, socket.original, 0);
