@@ -57,7 +57,7 @@ pub(super) async fn serve(
             failure.response(grpc)
         }
     };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if session.tunnel.borrow().is_none() {
         session.resume();
         if close && !session.http2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -254,7 +254,9 @@ impl Exchange<'_> {
         let patience = self.port.policy.timeouts.connect;
         match pool::start_http2(stream, endpoint, pool, patience).await {
             Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
-            Started::NotHttp2 if !self.needs_http2() => Ok(None),
+            // Some HTTP/1 servers hang up on the preface without a word; it is
+            // remembered once one has answered in HTTP/1.
+            Started::NotHttp2 | Started::Closed if !self.needs_http2() => Ok(None),
             Started::NotHttp2 => Err(Failure::NotHttp2(endpoint.address)),
             Started::Closed => Err(Failure::Closed(endpoint.address)),
         }
@@ -412,6 +414,9 @@ impl Exchange<'_> {
                 return Ok(Response::from_parts(head, ResponseBody::Text(None)));
             }
             connection.tunnel.set(false);
+            if self.session.http2 {
+                endpoint.live.http1_only.store(true, Ordering::Relaxed);
+            }
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let error = "it switched protocols without being asked".into();

@@ -1,5 +1,3 @@
-use std::sync::atomic::Ordering;
-
 use http::Version;
 use hyper::client::conn::http2;
 

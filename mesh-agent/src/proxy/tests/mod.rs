@@ -11,7 +11,10 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -99,6 +102,18 @@ impl Mesh {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// Whether a connection is reset; that may happen as early as in `connect`.
+    async fn resets(&self) -> bool {
+        let error = match TcpStream::connect(self.address).await {
+            Err(error) => error,
+            Ok(mut stream) => match stream.read_u8().await {
+                Err(error) => error,
+                Ok(_) => return false,
+            },
+        };
+        error.kind() == std::io::ErrorKind::ConnectionReset
+    }
+
     /// Sends raw bytes and reads until the proxy closes.
     async fn raw(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
@@ -116,10 +131,13 @@ fn instance(address: SocketAddr) -> Instance {
     }
 }
 
-/// Nobody listens on it.
+/// An address that nobody else listens on: servers of other tests are on
+/// 127.0.0.1, and other test processes have other numbers.
 fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).unwrap();
-    listener.local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let port = NEXT.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::new(IpAddr::from([127, high | 1, low, 3]), port)
 }
 
 async fn read_all(stream: &mut TcpStream) -> String {
