@@ -41,7 +41,8 @@ pub(super) fn judge(bytes: &[u8]) -> Spoken {
     if PREFACE.starts_with(bytes) {
         return Spoken::Undecided;
     }
-    let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+    let method =
+        bytes.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
     match bytes.get(method) {
         None if method <= 20 => return Spoken::Undecided,
         Some(b' ') if (1..=20).contains(&method) => {}
@@ -89,8 +90,7 @@ pub(super) async fn http_version(
 /// speaks first; then whoever speaks first decides.
 pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
     let port = connection.port();
-    let connected =
-        upstream::connect_any(connection, &port, &mut Attempts::default()).await;
+    let connected = upstream::connect_any(connection, &port, &mut Attempts::default()).await;
     let Ok((endpoint, server)) = connected else {
         return no_instance(connection, client, &port).await;
     };

@@ -51,12 +51,8 @@ pub(super) fn open(
 ) -> io::Result<Listening> {
     let space = Rc::new(Space { namespace: Arc::clone(namespace), explicit });
     let (closing, _) = watch::channel(false);
-    let mut listening = Listening {
-        cookie: namespace.cookie(),
-        addresses: Vec::new(),
-        closing,
-        tasks: Vec::new(),
-    };
+    let mut listening =
+        Listening { cookie: namespace.cookie(), addresses: Vec::new(), closing, tasks: Vec::new() };
     let mut failed = None;
     for &address in addresses {
         let listener = match net::listen_tcp(namespace, address, worker.socket) {

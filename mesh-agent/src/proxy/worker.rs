@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -108,7 +108,6 @@ impl Worker {
         Arc::clone(self.limits.borrow_mut().load())
     }
 
-
     pub fn next_id(&self) -> u64 {
         self.next.replace(self.next.get() + 1)
     }
@@ -170,11 +169,7 @@ impl Worker {
 }
 
 /// The body of a worker's thread.
-pub(super) fn run(
-    runtime: &tokio::runtime::Runtime,
-    seed: Seed,
-    inbox: mpsc::Receiver<Command>,
-) {
+pub(super) fn run(runtime: &tokio::runtime::Runtime, seed: Seed, inbox: mpsc::Receiver<Command>) {
     LocalSet::new().block_on(runtime, serve(Worker::new(seed), inbox));
 }
 
@@ -227,10 +222,3 @@ async fn serve(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
 
 /// Says "stop" to the accept loops of a namespace.
 pub(super) type Closing = watch::Sender<bool>;
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let left = self.connections.borrow().len();
-        self.stats.connections.fetch_sub(left.min(self.stats.connections.load(Ordering::Relaxed)), Ordering::Relaxed);
-    }
-}

@@ -77,8 +77,7 @@ impl Failure {
         if grpc {
             let mut response = Response::new(ResponseBody::Text(None));
             let headers = response.headers_mut();
-            headers
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status)));
             headers.insert("grpc-message", percent_encoded(&text));
             headers.insert("x-mesh-error", HeaderValue::from_static(name));
@@ -87,8 +86,7 @@ impl Failure {
         let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text + "\n"))));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert("x-mesh-error", HeaderValue::from_static(name));
         response
     }

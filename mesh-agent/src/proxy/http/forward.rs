@@ -5,9 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::{net::TcpStream, time::Instant};
 
@@ -83,9 +81,10 @@ async fn exchange(
     headers::forwarded_for(&mut head.headers, session.connection.peer.ip());
     let expects = !session.http2
         && head.version == Version::HTTP_11
-        && head.headers.get(header::EXPECT).is_some_and(|value| {
-            value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-        });
+        && head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let deadline = port.policy.timeouts.request.map(|timeout| Instant::now() + timeout);
     let exchange = Exchange {
         session,
@@ -174,7 +173,9 @@ impl Exchange<'_> {
                 Err(failure) => return Err(Failed { failure, head: Some(head), stale: false }),
             };
             match self.send(endpoint, lease, reused, head).await {
-                Ok((response, lease)) => return self.finish(endpoint, response, lease, in_flight).await,
+                Ok((response, lease)) => {
+                    return self.finish(endpoint, response, lease, in_flight).await;
+                }
                 Err(Failed { head: Some(again), stale: true, .. }) if !fresh => {
                     fresh = true;
                     head = again;
@@ -216,7 +217,10 @@ impl Exchange<'_> {
         {
             return Ok(leased);
         }
-        if !fresh && stream.is_none() && let Some(connection) = pool.idle_http1() {
+        if !fresh
+            && stream.is_none()
+            && let Some(connection) = pool.idle_http1()
+        {
             return Ok((Lease::Http1 { pool, connection }, true));
         }
         let stream = match stream {
@@ -408,8 +412,7 @@ impl Exchange<'_> {
                 self.open_tunnel(endpoint, connection, in_flight).await?;
                 if let Some(to) = to {
                     head.headers.insert(header::UPGRADE, to);
-                    head.headers
-                        .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 }
                 return Ok(Response::from_parts(head, ResponseBody::Text(None)));
             }
@@ -424,8 +427,7 @@ impl Exchange<'_> {
             return Err(Failed { failure, head: None, stale: false });
         }
         let deadline = self.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        let body =
-            Streamed::new(incoming, lease, in_flight, Rc::clone(&self.source), deadline);
+        let body = Streamed::new(incoming, lease, in_flight, Rc::clone(&self.source), deadline);
         Ok(Response::from_parts(head, ResponseBody::Streamed(body)))
     }
 

@@ -190,8 +190,7 @@ impl Guard {
             }
             State::Data(left) => {
                 let some = left.min(rest.len() as u64);
-                self.state =
-                    if some == left { State::DataCr } else { State::Data(left - some) };
+                self.state = if some == left { State::DataCr } else { State::Data(left - some) };
                 return Ok(usize::try_from(some).expect("no more than the slice holds"));
             }
             State::Size { digits, size } => match ((first as char).to_digit(16), first) {

@@ -92,9 +92,17 @@ fn smuggling_is_refused() {
     refused("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", Host);
     refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", TransferEncoding);
     refused("CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", ContentLength);
-    for line in ["GET /", "GET  / HTTP/1.1", "GET / HTTP/1.1 ", "G\tT / HTTP/1.1", "GET / HTTP/2.0",
-        "GET /\x01 HTTP/1.1", "GET / a HTTP/1.1", " GET / HTTP/1.1", "GET\t/ HTTP/1.1"]
-    {
+    for line in [
+        "GET /",
+        "GET  / HTTP/1.1",
+        "GET / HTTP/1.1 ",
+        "G\tT / HTTP/1.1",
+        "GET / HTTP/2.0",
+        "GET /\x01 HTTP/1.1",
+        "GET / a HTTP/1.1",
+        " GET / HTTP/1.1",
+        "GET\t/ HTTP/1.1",
+    ] {
         refused(&format!("{line}\r\nHost: a\r\n\r\n"), RequestLine);
     }
     refused("GET / HTTP/1.1\nHost: a\n\n", LineEnd);
@@ -104,8 +112,20 @@ fn smuggling_is_refused() {
 fn chunk_framing_is_checked() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for body in [
-        "3\r\nabcd\r\n", "3\nabc\r\n", "\r\n", ";a\r\n", "3 \r\n", "0x3\r\n", "-1\r\n", "3\rX",
-        "10000000000000000\r\n", "3\r\nabc\n", "3\r\nabc\rX", "g\r\n", "3;\x01\r\n", "3;a\n",
+        "3\r\nabcd\r\n",
+        "3\nabc\r\n",
+        "\r\n",
+        ";a\r\n",
+        "3 \r\n",
+        "0x3\r\n",
+        "-1\r\n",
+        "3\rX",
+        "10000000000000000\r\n",
+        "3\r\nabc\n",
+        "3\r\nabc\rX",
+        "g\r\n",
+        "3;\x01\r\n",
+        "3;a\n",
     ] {
         let request = format!("{head}{body}");
         let (fed, heads) = whole(request.as_bytes());
@@ -120,7 +140,10 @@ fn chunk_framing_is_checked() {
 #[test]
 fn heads_are_bounded() {
     refused(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(1100)), Violation::TooLarge);
-    refused(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(8)), Violation::TooLarge);
+    refused(
+        &format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(8)),
+        Violation::TooLarge,
+    );
     // Endless, without a line end: refused before it ends.
     refused(&"x".repeat(1025), Violation::TooLarge);
 }

@@ -1,10 +1,6 @@
 //! The client's side of HTTP connections.
 
-use std::{
-    pin::Pin,
-    rc::Rc,
-    task::Poll,
-};
+use std::{pin::Pin, rc::Rc, task::Poll};
 
 use hyper::{
     server::conn::{http1, http2},
@@ -35,8 +31,7 @@ const RESET_STREAMS: usize = 20;
 pub(super) async fn serve_http1(session: Rc<Session>, stream: TcpStream, early: Vec<u8>) {
     let connection = Rc::clone(&session.connection);
     let limits = connection.worker.limits();
-    let guard =
-        Guard::new(HeadLimits { size: limits.header_size, fields: limits.header_count });
+    let guard = Guard::new(HeadLimits { size: limits.header_size, fields: limits.header_count });
     let io = ClientIo::new(stream, Rc::clone(&session), Some(guard), early);
     let service = service_fn({
         let session = Rc::clone(&session);

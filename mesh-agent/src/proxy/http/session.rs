@@ -97,7 +97,10 @@ impl Session {
         self.resume.set(false);
         let number = self.seen.replace(self.seen.get() + 1);
         let refusal = self.refusal.borrow();
-        refusal.as_ref().filter(|one| one.request == number && !one.in_body).map(|one| one.violation)
+        refusal
+            .as_ref()
+            .filter(|one| one.request == number && !one.in_body)
+            .map(|one| one.violation)
     }
 
     /// What was wrong with the body of the request under way.

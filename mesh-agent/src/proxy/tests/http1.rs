@@ -39,9 +39,7 @@ async fn fields_are_passed_as_they_should() {
     }
     // The one date is the instance's own.
     assert_eq!(text.matches("date: ").count(), 1);
-    let text = mesh
-        .raw(b"GET http://b/x HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n")
-        .await;
+    let text = mesh.raw(b"GET http://b/x HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n").await;
     assert!(text.contains("GET /x HTTP/1.1\n") && text.contains("host: b\n"), "{text}");
 }
 
@@ -89,7 +87,8 @@ async fn a_request_before_a_bad_one_is_answered_first() {
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let mesh = Mesh::start(Protocol::Http, &[http_server("one", false).await]).await;
-    let requests: String = (0..20).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    let requests: String =
+        (0..20).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
     let text = mesh.raw((requests + &last("")).as_bytes()).await;
     let at: Vec<_> = (0..20).map(|n| text.find(&format!("GET /{n} HTTP")).unwrap()).collect();
     assert!(at.is_sorted());
@@ -200,7 +199,10 @@ async fn head_204_and_304_have_no_body() {
     let text = mesh
         .raw(format!("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n{GET}\r\n{GET}\r\n{}", last("")).as_bytes())
         .await;
-    assert!(text.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nHTTP/1.1 204 "), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nHTTP/1.1 204 "),
+        "{text}"
+    );
     assert!(text.contains("HTTP/1.1 200 Fine\r\n") && text.ends_with("\r\n\r\nok"), "{text}");
 }
 
@@ -269,6 +271,7 @@ async fn trailers_pass() {
     })
     .await;
     let mesh = Mesh::start(Protocol::Http, &[server]).await;
-    let text = mesh.raw(format!("{GET}TE: trailers\r\nConnection: close, TE\r\n\r\n").as_bytes()).await;
+    let text =
+        mesh.raw(format!("{GET}TE: trailers\r\nConnection: close, TE\r\n\r\n").as_bytes()).await;
     assert!(text.ends_with("2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n"), "{text}");
 }

@@ -31,8 +31,8 @@ use tokio::{
 use super::{Proxy, ProxySettings};
 use crate::{
     model::{
-        Instance, Limits, Locality, OnAgentFailure, PathChoice, Policy, Port, Protocol, ServiceName,
-        ServiceSpec, Weight,
+        Instance, Limits, Locality, OnAgentFailure, PathChoice, Policy, Port, Protocol,
+        ServiceName, ServiceSpec, Weight,
     },
     net::{Namespace, Original, OriginalDestinations, SocketOptions},
     registry::{Registry, SnapshotReader},
@@ -84,12 +84,8 @@ impl Mesh {
         };
         let mut registry = Registry::new();
         registry.configure(vec![spec.clone()]);
-        let settings = ProxySettings {
-            workers: 1,
-            port: 0,
-            socket: SocketOptions { mark: 0 },
-            limits,
-        };
+        let settings =
+            ProxySettings { workers: 1, port: 0, socket: SocketOptions { mark: 0 }, limits };
         let originals: Arc<dyn OriginalDestinations> = Arc::new(Nowhere);
         let snapshots = registry.reader();
         let proxy = Proxy::start(&settings, &snapshots, &originals).unwrap();
@@ -208,7 +204,8 @@ async fn echo(
     name: &'static str,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut text = format!("{name} {} {} {:?}\n", request.method(), request.uri(), request.version());
+    let mut text =
+        format!("{name} {} {} {:?}\n", request.method(), request.uri(), request.version());
     for (field, value) in request.headers() {
         text += &format!("{field}: {}\n", value.to_str().unwrap());
     }
