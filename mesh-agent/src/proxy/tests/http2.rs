@@ -129,3 +129,28 @@ async fn more_streams_than_one_connection_takes() {
     }
     assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
 }
+
+#[tokio::test]
+async fn connections_that_end_every_few_requests_lose_none() {
+    let instance = server(|stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut served = 0;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            served += 1;
+            respond.send_response(Response::new(()), true).unwrap();
+            if served == 10 {
+                connection.graceful_shutdown();
+            }
+        }
+    })
+    .await;
+    let mesh = Mesh::start(Protocol::Http2, &[instance]).await;
+    let mut sender = client(&mesh).await;
+    for _ in 0..10 {
+        let all = (0..30)
+            .map(|_| sender.send_request(Request::get("http://a/").body(Full::default()).unwrap()));
+        for response in futures_util::future::join_all(all).await {
+            assert_eq!(response.unwrap().status(), 200);
+        }
+    }
+}
