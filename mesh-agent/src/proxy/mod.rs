@@ -149,7 +149,15 @@ impl Proxy {
                 explicit,
                 reply,
             };
-            opened = ask(worker, command, answer).await.and_then(|result| result)?;
+            match ask(worker, command, answer).await.and_then(|result| result) {
+                Ok(addresses) => opened = addresses,
+                Err(error) => {
+                    // All workers or none: half of the listeners would take
+                    // connections that the caller thinks are refused.
+                    self.close(namespace.cookie()).await;
+                    return Err(error);
+                }
+            }
         }
         Ok(Opened { cookie: namespace.cookie(), addresses: opened })
     }
@@ -189,8 +197,7 @@ impl Proxy {
         for answer in answers {
             cut += answer.await.unwrap_or(0);
         }
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
         });

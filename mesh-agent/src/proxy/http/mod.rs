@@ -8,10 +8,12 @@ mod guard;
 mod headers;
 mod interim;
 mod io;
+mod lease;
 mod local;
 mod pool;
 mod server;
 mod session;
+mod unseen;
 
 use std::{rc::Rc, sync::Arc};
 
