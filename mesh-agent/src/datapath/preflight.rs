@@ -110,13 +110,13 @@ fn kernel() -> Finding {
     let release = release.trim();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let result = if version >= (5, 15) {
+    let result = if version >= (6, 1) {
         Ok(format!("Linux {release}"))
     } else {
         Err((
             format!("Linux {release}"),
-            "Linux 5.15 or later: hooks with bpf_link, ring buffer, socket storage in sock_ops, \
-             namespace cookies",
+            "Linux 6.1 or later: it is the first whose connect hooks may say with which error a \
+             call fails",
         ))
     };
     finding("kernel", result)
@@ -193,7 +193,7 @@ fn programs() -> Finding {
         Ok(_) => Ok(format!("{} programs pass the verifier", HOOKS.len())),
         Err(error) => Err((
             error.to_string(),
-            "the capabilities above, Linux 5.15, and a locked-memory limit that isn't tiny",
+            "the capabilities above, Linux 6.1, and a locked-memory limit that isn't tiny",
         )),
     };
     finding("programs", result)
