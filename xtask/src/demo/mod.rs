@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use self::{report::Report, stage::Stage};
+use crate::setup::{self, Purpose};
 
 /// `cargo xtask demo`
 #[derive(Clone, Debug, Default, Args)]
@@ -42,17 +43,12 @@ pub struct Binaries {
     pub bookinfo: PathBuf,
 }
 
-/// What must be installed, and the Debian package that has it.
-const TOOLS: [(&str, &str); 5] = [
-    ("ip", "iproute2"),
-    ("curl", "curl"),
-    ("wrk", "wrk"),
-    ("setsid", "util-linux"),
-    ("bash", "bash"),
-];
+/// What setup doesn't install, because every system has it, and Debian's package.
+const TOOLS: [(&str, &str); 2] = [("setsid", "util-linux"), ("bash", "bash")];
 
 /// Runs all of it; an error where a check didn't hold.
 pub fn run(options: &DemoOptions) -> Result<()> {
+    setup::ensure(Purpose::Test)?;
     need_tools()?;
     let binaries = build(options.debug)?;
     let start = Instant::now();
