@@ -1,6 +1,8 @@
 //! One request: to an instance, and its answer back.
 
 use std::{
+    cell::Cell,
+    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
@@ -78,7 +80,6 @@ async fn exchange(
     }
     let upgrade = headers::strip_hop_by_hop(&mut head.headers)
         .filter(|_| !session.http2 && head.version == Version::HTTP_11);
-    headers::forwarded_for(&mut head.headers, session.connection.peer.ip());
     let expects = !session.http2
         && head.version == Version::HTTP_11
         && head
@@ -95,6 +96,7 @@ async fn exchange(
         source: Source::new(incoming),
         gate: expects.then(Arc::<Gate>::default),
         deadline,
+        told: Cell::new(false),
         port,
     };
     match deadline {
@@ -116,6 +118,8 @@ pub(super) struct Exchange<'a> {
     pub source: Rc<Source>,
     pub gate: Option<Arc<Gate>>,
     pub deadline: Option<Instant>,
+    /// The client's address stands in the head.
+    told: Cell<bool>,
 }
 
 /// For a request that was never looked at. Generous, because it is harmless
@@ -177,6 +181,9 @@ impl Exchange<'_> {
                 Ok(leased) => leased,
                 Err(failure) => return Err(Failed { failure, head: Some(head), renewals: 0 }),
             };
+            if !self.told.replace(true) {
+                headers::forwarded_for(&mut head.headers, self.client_address(endpoint));
+            }
             match self.send(endpoint, lease, reused, head).await {
                 Ok((response, lease)) => {
                     return self.finish(endpoint, response, lease, in_flight).await;
@@ -191,6 +198,15 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    fn client_address(&self, endpoint: &Endpoint) -> IpAddr {
+        let connection = &self.session.connection;
+        connection.space.client_address(
+            connection.peer.ip(),
+            endpoint.address,
+            connection.worker.socket,
+        )
     }
 
     async fn send(

@@ -15,7 +15,7 @@ async fn requests_under_way_are_answered_and_the_next_connection_refused() {
     eventually(|| mesh.proxy.live() == 1).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let address = mesh.address;
-    let draining = tokio::spawn(mesh.proxy.drain(Duration::from_secs(8)));
+    let draining = tokio::spawn(async move { mesh.proxy.drain(Duration::from_secs(8)).await });
     let text = read_all(&mut stream).await;
     assert!(text.contains("connection: close\r\n") && text.ends_with("ok"), "{text}");
     assert_eq!(draining.await.unwrap(), 0);
@@ -48,7 +48,7 @@ async fn what_the_kernel_had_accepted_is_served() {
     for _ in 0..50 {
         streams.push(mesh.connect().await);
     }
-    let draining = tokio::spawn(mesh.proxy.drain(Duration::from_secs(5)));
+    let draining = tokio::spawn(async move { mesh.proxy.drain(Duration::from_secs(5)).await });
     for stream in &mut streams {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     }

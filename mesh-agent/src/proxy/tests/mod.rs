@@ -4,6 +4,7 @@ mod detect;
 mod drain;
 mod http1;
 mod http2;
+mod redirected;
 mod tcp;
 mod tunnel;
 
