@@ -5,6 +5,7 @@ mod error;
 mod expect;
 mod forward;
 mod guard;
+mod head;
 mod headers;
 mod interim;
 mod io;
