@@ -16,7 +16,8 @@ pub struct ConnectionView {
     /// `None` while the agent has picked none.
     pub instance: Option<String>,
     pub age_ms: u64,
-    /// `None` where nobody counts: on the kernel path until the close.
+    /// `None` where nobody counts: a socket that is in none of the captured
+    /// namespaces any more.
     pub bytes_sent: Option<u64>,
     pub bytes_received: Option<u64>,
     pub rtt_us: Option<u64>,

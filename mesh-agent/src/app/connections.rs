@@ -1,11 +1,14 @@
 //! Live connections of both paths.
 
-use std::fs;
+use std::{collections::HashMap, fs};
 
 use tokio::runtime::Handle;
 
 use super::agent::Agent;
-use crate::admin::{ConnectionView, Who};
+use crate::{
+    admin::{ConnectionView, Who},
+    net::{TcpStatistics, tcp_connections},
+};
 
 pub(super) fn all(agent: &Agent) -> Vec<ConnectionView> {
     let mut views = kernel(agent);
@@ -18,12 +21,16 @@ fn kernel(agent: &Agent) -> Vec<ConnectionView> {
     let Some(kernel) = agent.kernel() else { return Vec::new() };
     let snapshot = agent.snapshots.load();
     let tables = kernel.tables();
-    let names: std::collections::HashMap<u32, String> = (snapshot.ports())
+    let names: HashMap<u32, String> = (snapshot.ports())
         .filter_map(|port| Some((tables.port_id(&port.key())?, port.service.to_string())))
         .collect();
-    (tables.connections().into_iter())
+    let connections = tables.connections();
+    drop(tables);
+    let statistics = statistics(agent);
+    (connections.into_iter())
         .map(|live| {
             let connection = live.connection;
+            let statistics = statistics.get(&live.cookie);
             ConnectionView {
                 path: "kernel".to_owned(),
                 client: connection.client.to_socket_addr().to_string(),
@@ -32,12 +39,27 @@ fn kernel(agent: &Agent) -> Vec<ConnectionView> {
                 original: connection.original.to_socket_addr().to_string(),
                 instance: Some(connection.backend_address.to_socket_addr().to_string()),
                 age_ms: u64::try_from(live.age.as_millis()).unwrap_or(u64::MAX),
-                bytes_sent: None,
-                bytes_received: None,
-                rtt_us: None,
+                bytes_sent: statistics.map(|of| of.bytes_sent),
+                bytes_received: statistics.map(|of| of.bytes_received),
+                rtt_us: statistics.map(|of| of.rtt_us.into()),
             }
         })
         .collect()
+}
+
+/// What the kernel knows of the connections of all captured namespaces.
+fn statistics(agent: &Agent) -> HashMap<u64, TcpStatistics> {
+    let mut all = HashMap::new();
+    for tracked in &agent.namespaces().0 {
+        match tcp_connections(&tracked.namespace) {
+            Ok(found) => all.extend(found),
+            Err(error) => tracing::warn!(
+                netns = tracked.namespace.cookie(), %error,
+                "asking for the namespace's connections failed: they are shown without counts"
+            ),
+        }
+    }
+    all
 }
 
 fn proxied(agent: &Agent) -> Vec<ConnectionView> {

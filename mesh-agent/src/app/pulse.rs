@@ -49,7 +49,7 @@ pub(super) async fn run(
         match result {
             Ok(()) => agent.note_beat(),
             Err(error) => {
-                tracing::error!(%error, "writing the heartbeat failed: the hooks will leave this agent out")
+                tracing::error!(%error, "writing the heartbeat failed: the hooks leave this agent out");
             }
         }
         for _ in 0..BATCH {

@@ -46,7 +46,7 @@ pub(super) async fn and_log(agent: &Agent, why: &str) {
             }
         }
         Err(error) => {
-            tracing::error!(why, %error, "reload refused: the old configuration serves on")
+            tracing::error!(why, %error, "reload refused: the old configuration serves on");
         }
     }
 }

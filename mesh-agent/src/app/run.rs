@@ -161,6 +161,6 @@ async fn second_signal() {
     if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

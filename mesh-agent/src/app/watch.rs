@@ -42,7 +42,7 @@ async fn read(agent: &Agent) -> Option<Vec<u8>> {
     tokio::fs::read(agent.config_path()).await.ok()
 }
 
-/// Watches the folder, not the file: editors and Kubernetes' ConfigMaps put a
+/// Watches the folder, not the file: editors and Kubernetes' config maps put a
 /// new file (or link) in the place of the old one.
 fn watcher(path: &PathBuf, changed: mpsc::Sender<()>) -> anyhow::Result<impl Watcher + use<>> {
     let path = std::path::absolute(path)?;

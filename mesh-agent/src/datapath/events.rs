@@ -33,9 +33,13 @@ impl Events {
         self.0.readable().await?.clear_ready();
         Ok(())
     }
+}
 
-    /// The next report, where there is one.
-    pub fn next(&mut self) -> Option<Event> {
+/// The reports that are there now.
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
         loop {
             let item = self.0.get_mut().next()?;
             if item.len() != size_of::<Record>() {

@@ -206,13 +206,13 @@ impl Tables {
     /// Reads what the maps hold.
     fn read(&self) -> anyhow::Result<Contents> {
         let mut contents = Contents::default();
-        for entry in self.frontends.iter() {
+        for entry in &self.frontends {
             let (key, frontend) = entry?;
             contents.frontends.insert(key, frontend);
         }
         let retired =
             |set, generation| self.retired.iter().any(|&(_, s, g, _)| (s, g) == (set, generation));
-        for entry in self.slots.iter() {
+        for entry in &self.slots {
             let (SlotKey { set, generation, index }, slot) = entry?;
             if retired(set, generation) {
                 continue;
@@ -223,7 +223,7 @@ impl Tables {
             }
             slots[index as usize] = slot;
         }
-        for entry in self.backends.iter() {
+        for entry in &self.backends {
             let (id, backend) = entry?;
             contents.backends.insert(id, (backend.service, backend.address));
         }

@@ -46,7 +46,10 @@ pub struct Outcome {
 
 impl Load {
     pub fn start(pod: &Pod, url: &str, seconds: u32) -> Result<Self> {
-        let script = pod.file("summary.lua", SUMMARY)?;
+        // One for each target: two loads start side by side, and a script must
+        // not be written anew while the other's wrk reads it.
+        let script =
+            pod.file(&format!("{}.lua", url.replace(['/', ':', '[', ']'], "-")), SUMMARY)?;
         let script = script.display();
         let line = format!("wrk -t1 -c{CONNECTIONS} -d{seconds}s --timeout 2s -s {script} {url}");
         report::command(&pod.name, &line);

@@ -1,0 +1,165 @@
+//! What the kernel knows of a namespace's TCP connections, by `sock_diag(7)`.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read as _},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Namespace;
+
+/// A live TCP connection, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpStatistics {
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    /// Smoothed round trip.
+    pub rtt_us: u32,
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// `NLM_F_REQUEST | NLM_F_DUMP`
+const DUMP: u16 = 0x301;
+const INET_DIAG_INFO: u16 = 2;
+/// Bit of the state in `idiag_states`.
+const ESTABLISHED: u32 = 1 << 1;
+/// Sizes of `nlmsghdr`, `inet_diag_req_v2` and `inet_diag_msg`.
+const HEADER: usize = 16;
+const REQUEST: usize = 56;
+const MESSAGE: usize = 72;
+
+/// The established connections of a namespace, by socket cookie.
+pub fn tcp_connections(namespace: &Namespace) -> io::Result<HashMap<u64, TcpStatistics>> {
+    let socket = namespace.run(|| {
+        let kind = Type::from(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
+        Socket::new(
+            Domain::from(libc::AF_NETLINK),
+            kind,
+            Some(Protocol::from(libc::NETLINK_SOCK_DIAG)),
+        )
+    })??;
+    let mut found = HashMap::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        dump(&socket, family as u8, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn dump(socket: &Socket, family: u8, found: &mut HashMap<u64, TcpStatistics>) -> io::Result<()> {
+    let mut request = [0u8; HEADER + REQUEST];
+    request[..4].copy_from_slice(&((HEADER + REQUEST) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
+    request[HEADER] = family;
+    request[HEADER + 1] = libc::IPPROTO_TCP as u8;
+    request[HEADER + 2] = 1 << (INET_DIAG_INFO - 1);
+    request[HEADER + 4..HEADER + 8].copy_from_slice(&ESTABLISHED.to_ne_bytes());
+    socket.send(&request)?;
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let length = (&*socket).read(&mut buffer)?;
+        if take_in(&buffer[..length], found)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes in a batch of messages; `true` after the last.
+fn take_in(mut bytes: &[u8], found: &mut HashMap<u64, TcpStatistics>) -> io::Result<bool> {
+    while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
+        let length = (length as usize).clamp(HEADER, bytes.len().max(HEADER));
+        match kind {
+            NLMSG_DONE => return Ok(true),
+            NLMSG_ERROR => {
+                let errno = u32_at(bytes, HEADER).unwrap_or(0) as i32;
+                return Err(io::Error::from_raw_os_error(-errno));
+            }
+            _ => {
+                let message = bytes.get(HEADER..length).unwrap_or_default();
+                if let Some((cookie, statistics)) = connection(message) {
+                    found.insert(cookie, statistics);
+                }
+            }
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// `inet_diag_msg`, and the attribute with `tcp_info` behind it.
+fn connection(message: &[u8]) -> Option<(u64, TcpStatistics)> {
+    let cookie = u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32;
+    let mut attributes = message.get(MESSAGE..)?;
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+        let length = usize::from(length).max(4);
+        if kind == INET_DIAG_INFO {
+            let info = attributes.get(4..length)?;
+            let statistics = TcpStatistics {
+                rtt_us: u32_at(info, 68)?,
+                // The SYN counts as a byte acknowledged.
+                bytes_sent: u64_at(info, 120)?.saturating_sub(1),
+                bytes_received: u64_at(info, 128)?,
+            };
+            return Some((cookie, statistics));
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array_at(bytes, at).map(u16::from_ne_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array_at(bytes, at).map(u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array_at(bytes, at).map(u64::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_found_and_counted() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            client.write_all(&[7; 1000]).unwrap();
+            server.read_exact(&mut [0; 1000]).unwrap();
+            server.write_all(&[7; 30]).unwrap();
+            client.read_exact(&mut [0; 30]).unwrap();
+            let found = tcp_connections(&Namespace::current().unwrap()).unwrap();
+            let statistics = found[&SockRef::from(&client).cookie().unwrap()];
+            assert_eq!((statistics.bytes_sent, statistics.bytes_received), (1000, 30));
+            assert!(statistics.rtt_us > 0);
+        }
+    }
+
+    #[test]
+    fn truncated_messages_are_passed_over() {
+        for length in 0..200 {
+            let bytes = vec![0xff; length];
+            let _ = take_in(&bytes, &mut HashMap::new());
+            assert_eq!(connection(&bytes[..length.min(MESSAGE)]), None);
+        }
+    }
+}
