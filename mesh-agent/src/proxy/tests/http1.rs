@@ -136,6 +136,27 @@ async fn a_kept_connection_that_died_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_broke_before_its_answer_goes_elsewhere_if_it_is_idempotent() {
+    let broken = server(|mut stream| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+    })
+    .await;
+    let mesh = Mesh::start(Protocol::Http, &[broken, http_server("well", false).await]).await;
+    for _ in 0..6 {
+        let text = mesh.raw(last("").as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    }
+    // A POST may have been done, for all that anybody knows.
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let mut refused = 0;
+    for _ in 0..6 {
+        let text = mesh.raw(post).await;
+        refused += usize::from(text.starts_with("HTTP/1.1 502 "));
+    }
+    assert_eq!(refused, 3);
+}
+
+#[tokio::test]
 async fn an_instance_that_breaks_off_is_a_502_and_not_asked_twice() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let broken = server(|mut stream| async move {
