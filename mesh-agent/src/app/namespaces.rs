@@ -1,8 +1,9 @@
 //! Keeps a listener in every namespace that captured processes live in.
 //!
-//! A namespace is found by looking through the captured cgroups now and then,
-//! and at once when the hooks report a connect without a listener. It is let
-//! go when nobody else holds it: no captured process and no name.
+//! A namespace is found by looking through the captured cgroups: now and then,
+//! more often for a while after a cgroup was made in there (a container starts),
+//! and at once when the hooks report a socket that nobody listens for. It is
+//! let go when nobody else holds it: no captured process and no name.
 
 use std::{
     collections::HashMap,
@@ -11,10 +12,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
-};
+use notify::{RecursiveMode, Watcher as _};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::agent::Agent;
@@ -24,6 +23,9 @@ use crate::{
 };
 
 const SCAN_PERIOD: Duration = Duration::from_secs(1);
+/// After a cgroup was made: its first process comes soon.
+const BURST_PERIOD: Duration = Duration::from_millis(50);
+const BURST: u32 = 20;
 
 /// A report of the hooks: a connect in a namespace without a listener.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,12 @@ pub(super) struct Tracker {
     refused: HashMap<u64, String>,
 }
 
+/// Cgroups that are watched, while this lives.
+struct Watched {
+    cgroups: Vec<PathBuf>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
 impl Tracker {
     pub fn new(agent: Arc<Agent>) -> Self {
         Self { agent, tracked: HashMap::new(), refused: HashMap::new() }
@@ -61,15 +69,46 @@ impl Tracker {
     }
 
     pub async fn run(mut self, mut missing: mpsc::Receiver<Missing>, stop: CancellationToken) {
-        let mut tick = interval(SCAN_PERIOD);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (made, mut cgroups) = mpsc::channel(1);
+        let mut watched = self.watch_cgroups(made.clone());
+        let mut burst = 0;
         loop {
+            let period = if burst > 0 { BURST_PERIOD } else { SCAN_PERIOD };
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => self.scan().await,
+                Some(()) = cgroups.recv() => burst = BURST,
                 Some(report) = missing.recv() => self.answer(report).await,
+                () = sleep(period) => {
+                    burst = burst.saturating_sub(1);
+                    if watched.cgroups != self.agent.settings().capture.cgroups {
+                        watched = self.watch_cgroups(made.clone());
+                    }
+                    self.scan().await;
+                }
             }
         }
+    }
+
+    /// Tells `made` of new cgroups below the captured ones. Where the kernel
+    /// doesn't let us watch, the slower look has to do.
+    fn watch_cgroups(&self, made: mpsc::Sender<()>) -> Watched {
+        let cgroups = self.agent.settings().capture.cgroups.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| event.kind.is_create()) {
+                // Full: somebody was told already.
+                let _ = made.try_send(());
+            }
+        });
+        let watcher = watcher.and_then(|mut watcher| {
+            for cgroup in &cgroups {
+                watcher.watch(cgroup, RecursiveMode::Recursive)?;
+            }
+            Ok(watcher)
+        });
+        if let Err(error) = &watcher {
+            tracing::info!(%error, "can't watch the captured cgroups: new pods are found once a second");
+        }
+        Watched { cgroups, _watcher: watcher.ok() }
     }
 
     async fn scan(&mut self) {
