@@ -65,6 +65,14 @@ impl Kernel {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does what is due in the maps, unless somebody is at them: the heartbeat
+    /// calls this and must not wait for a large change.
+    pub fn tend(&self, now: Instant) {
+        if let Ok(mut tables) = self.tables.try_lock() {
+            tables.reap(now);
+        }
+    }
+
     pub fn hooks(&self) -> MutexGuard<'_, Hooks> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }

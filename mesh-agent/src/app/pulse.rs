@@ -57,7 +57,7 @@ pub(super) async fn run(
             take_in(event, &missing, &agent);
         }
         if let Some(kernel) = agent.kernel() {
-            kernel.tables().reap(Instant::now());
+            kernel.tend(Instant::now());
         }
     }
 }

@@ -41,6 +41,7 @@ pub struct RunOptions {
 pub fn run(options: RunOptions) -> anyhow::Result<()> {
     let settings = config::load(&options.config)?;
     if options.ebpf {
+        datapath::prepare(&settings.capture.pins, &settings.capture.cgroups);
         require(&settings)?;
     }
     raise_descriptor_limit();

@@ -8,7 +8,13 @@ use std::{
 use aya::programs::loaded_programs;
 use nix::sys::statfs::statfs;
 
-use super::{hooks::HOOKS, object::Object, pins::is_on_bpffs, sys};
+use super::{
+    hooks::HOOKS,
+    object::Object,
+    pins::is_on_bpffs,
+    prepare::{BPFFS, is_makeable, is_mountable},
+    sys,
+};
 use crate::net::Namespace;
 
 /// One thing looked at.
@@ -153,6 +159,14 @@ pub(super) fn cgroup2_mount() -> Option<PathBuf> {
 }
 
 fn captured(cgroup: &Path) -> Finding {
+    if is_makeable(cgroup) {
+        return Finding {
+            name: "capture",
+            state: State::Degraded,
+            detail: format!("{}: there is no such cgroup", cgroup.display()),
+            todo: "`run` makes it, empty: look for a typing error".to_owned(),
+        };
+    }
     const CGROUP2_MAGIC: i64 = 0x6367_7270;
     let result = match statfs(cgroup) {
         Err(error) => Err((
@@ -169,6 +183,15 @@ fn captured(cgroup: &Path) -> Finding {
 }
 
 fn bpffs(pins: &Path) -> Finding {
+    if is_mountable(pins) {
+        return Finding {
+            name: "bpffs",
+            state: State::Degraded,
+            detail: format!("{BPFFS} is not mounted"),
+            todo: "`run` mounts it; better: mount it at boot, so that pins outlive a container"
+                .to_owned(),
+        };
+    }
     let result = if is_on_bpffs(pins) {
         Ok(pins.display().to_string())
     } else {

@@ -220,7 +220,7 @@ impl Exchange<'_> {
             Lease::Http1 { .. } => Version::HTTP_11,
             Lease::Http2(_) => Version::HTTP_2,
         };
-        let spare = self.may_repeat(&lease, reused, &head).then(|| head.clone());
+        let spare = self.may_repeat(&lease, &head).then(|| head.clone());
         if let Err(failure) = headers::address(&mut head, version) {
             return Err(Failed { failure, head: None, renewals: 0 });
         }
@@ -252,13 +252,13 @@ impl Exchange<'_> {
     }
 
     /// Whether the request may have to be sent again after it has been sent.
-    fn may_repeat(&self, lease: &Lease, reused: bool, head: &request::Parts) -> bool {
+    fn may_repeat(&self, lease: &Lease, head: &request::Parts) -> bool {
         match lease {
-            // A kept connection may be closed by the instance while a request
+            // An instance may die, or close a kept connection, while a request
             // is on its way to it. RFC 9110 section 9.2.2: only what is
             // idempotent is sent again on a guess.
-            Lease::Http1 { .. } => reused && head.method.is_idempotent(),
-            // The instance says that it hasn't looked at it.
+            Lease::Http1 { .. } => head.method.is_idempotent(),
+            // The instance may say that it hasn't looked at it.
             Lease::Http2(_) => true,
         }
     }
@@ -317,13 +317,13 @@ impl Exchange<'_> {
         {
             stream.retire();
         }
-        let dead = reused && !error.is_parse() && !error.is_user();
+        let broken = !error.is_parse() && !error.is_user();
         let head = if !self.source.is_replayable() {
             None
         } else if untouched {
             unsent.or(spare)
-        } else if dead && matches!(lease, Lease::Http1 { .. }) {
-            spare
+        } else if broken {
+            spare.filter(|head| head.method.is_idempotent())
         } else {
             None
         };
