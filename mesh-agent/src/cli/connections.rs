@@ -11,8 +11,8 @@ use crate::admin::{ConnectionView, Who};
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
 Lists the live connections of both paths: whose they are, which service was asked \
-for, and which instance serves them. On the kernel path nobody sees the bytes \
-before the connection closes.
+for, and which instance serves them. Bytes and round trip of the kernel path are \
+asked from the kernel; where it doesn't tell, there is a dash.
 
 Examples:
   mesh-agent connections
