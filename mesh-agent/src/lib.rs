@@ -7,7 +7,6 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod datapath;
-pub mod discovery;
 pub mod dns;
 pub mod model;
 pub mod net;

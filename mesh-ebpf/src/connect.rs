@@ -48,10 +48,11 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
     if let Some(reason) = scope::left_alone(ctx, settings) {
         return Ok(reason);
     }
-    if dns::is_query(settings, &destination)
-        && let Some(verdict) = dns::redirect_connect::<F>(ctx, settings, &destination, protocol)
-    {
-        return verdict;
+    if dns::is_query(settings, &destination) {
+        if let Some(verdict) = dns::redirect_connect::<F>(ctx, settings, &destination, protocol) {
+            return verdict;
+        }
+        count::reason(Reason::DnsPassed);
     }
     let Some(frontend) = backend::frontend(&FrontendKey::new(destination, protocol))? else {
         return Ok(Reason::NotAService);

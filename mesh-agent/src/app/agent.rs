@@ -209,13 +209,17 @@ impl Agent {
         namespace: &Arc<Namespace>,
     ) -> anyhow::Result<Vec<SocketAddr>> {
         let opened = self.proxy.open(Arc::clone(namespace)).await.context("proxy listener")?;
-        if self.settings().dns.enabled
-            && let Err(error) = self.dns.open(Arc::clone(namespace)).await
-        {
-            // Queries pass untouched where nobody listens; the rest works.
-            tracing::warn!(netns = namespace.cookie(), %error, "can't listen for DNS in a namespace");
+        if self.settings().dns.enabled {
+            self.open_dns(namespace).await;
         }
         Ok(opened.addresses)
+    }
+
+    /// Queries pass untouched where this fails; the rest works.
+    async fn open_dns(&self, namespace: &Arc<Namespace>) {
+        if let Err(error) = self.dns.open(Arc::clone(namespace)).await {
+            tracing::warn!(netns = namespace.cookie(), %error, "can't listen for DNS in a namespace");
+        }
     }
 
     pub async fn close_namespace(&self, cookie: u64) {
@@ -239,7 +243,15 @@ impl Agent {
             }
         }
         self.proxy.set_limits(new.limits.clone());
+        let dns = (old.dns.enabled, new.dns.enabled);
         self.settings.store(Arc::new(new));
+        for tracked in &self.namespaces().0 {
+            match dns {
+                (false, true) => self.open_dns(&tracked.namespace).await,
+                (true, false) => self.dns.close(tracked.namespace.cookie()).await,
+                _ => {}
+            }
+        }
         Ok(())
     }
 

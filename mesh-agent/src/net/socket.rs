@@ -3,9 +3,11 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{FromRawFd as _, OwnedFd},
     time::Duration,
 };
 
+use nix::fcntl::{FcntlArg, fcntl};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
@@ -18,6 +20,10 @@ pub struct SocketOptions {
     /// (no privilege needed, nothing captured).
     pub mark: u32,
 }
+
+/// Above what connections get. The kernel's table of descriptors reaches up to
+/// here then, at 8 bytes each.
+const FIRST_LISTENER: i32 = 16_384;
 
 /// Connections waiting to be accepted, per listener.
 const BACKLOG: i32 = 4096;
@@ -34,7 +40,24 @@ pub fn listen_tcp(
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    let socket = raised(socket);
     TcpListener::from_std(socket.into())
+}
+
+/// The same socket under a high descriptor.
+///
+/// When a process is killed, the kernel closes its descriptors from the highest
+/// down. A client whose connection broke connects again at once; a listener
+/// that is still open would take it in, only to reset it a moment later. So
+/// listeners go before connections.
+fn raised(socket: Socket) -> Socket {
+    let flag = FcntlArg::F_DUPFD_CLOEXEC(FIRST_LISTENER);
+    match fcntl(&socket, flag) {
+        // SAFETY: fcntl() has just made this descriptor, and nobody else has it.
+        Ok(descriptor) => unsafe { OwnedFd::from_raw_fd(descriptor) }.into(),
+        // The limit of open files is lower: a nicety less.
+        Err(_) => socket,
+    }
 }
 
 /// A TCP connection from `namespace`, as the pod itself would make it.
