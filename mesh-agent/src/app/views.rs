@@ -2,19 +2,18 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
-use mesh_common::backend::Backend;
-
 use super::agent::Agent;
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
         PortView, ReasonView, ReloadView, ServiceView, Status,
     },
+    datapath::BackendCounters,
     registry::{Endpoint, ServicePort},
 };
 
 /// Kernel-side counters of all instances, read in one go.
-pub(super) struct KernelCounters(HashMap<(u32, SocketAddr), Backend>);
+pub(super) struct KernelCounters(HashMap<(u32, SocketAddr), BackendCounters>);
 
 impl KernelCounters {
     pub fn read(agent: &Agent) -> Self {
@@ -23,7 +22,7 @@ impl KernelCounters {
         Self(counters.map(|((id, at), backend)| ((id, at.to_socket_addr()), backend)).collect())
     }
 
-    pub fn of(&self, agent: &Agent, port: &ServicePort, endpoint: &Endpoint) -> Backend {
+    pub fn of(&self, agent: &Agent, port: &ServicePort, endpoint: &Endpoint) -> BackendCounters {
         let id = agent.kernel().and_then(|kernel| kernel.tables().port_id(&port.key()));
         id.and_then(|id| self.0.get(&(id, endpoint.address)).copied()).unwrap_or_default()
     }
@@ -88,7 +87,11 @@ pub(super) fn endpoints(agent: &Agent, service: Option<&str>) -> Vec<EndpointVie
         .collect()
 }
 
-fn endpoint_view(port: &ServicePort, endpoint: &Endpoint, kernel: &Backend) -> EndpointView {
+fn endpoint_view(
+    port: &ServicePort,
+    endpoint: &Endpoint,
+    kernel: &BackendCounters,
+) -> EndpointView {
     let live = &endpoint.live;
     let round_trip = (kernel.srtt_us > 0).then(|| Duration::from_micros(kernel.srtt_us.into()));
     EndpointView {
@@ -111,7 +114,7 @@ fn endpoint_view(port: &ServicePort, endpoint: &Endpoint, kernel: &Backend) -> E
 }
 
 /// Connections open on the kernel path. A UDP flow has no end to count.
-pub(super) fn open(port: &ServicePort, kernel: &Backend) -> u64 {
+pub(super) fn open(port: &ServicePort, kernel: &BackendCounters) -> u64 {
     match port.port.protocol.transport() {
         crate::model::Transport::Tcp => kernel.opened.saturating_sub(kernel.closed),
         crate::model::Transport::Udp => 0,

@@ -25,7 +25,7 @@ pub use events::{Event, Events};
 pub use heartbeat::Heartbeat;
 pub use hooks::{Attached, Hooks};
 pub use kernel_log::forward as forward_kernel_log;
-pub use mesh_common::map::ABI_VERSION;
+pub use mesh_common::{backend::Backend as BackendCounters, map::ABI_VERSION};
 pub use object::{LoadError, Object};
 pub use originals::Originals;
 pub use pins::{Pins, uninstall};

@@ -7,4 +7,4 @@ mod socket;
 
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
-pub use socket::{SocketOptions, connect_tcp, keep_alive, listen_tcp, udp_socket};
+pub use socket::{SocketOptions, connect_tcp, keep_alive, listen_tcp, source_address, udp_socket};

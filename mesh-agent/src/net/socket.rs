@@ -1,6 +1,10 @@
 //! Opening sockets in a namespace, marked as the agent's own.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -57,6 +61,25 @@ pub fn udp_socket(
     }
     socket.bind(&SockAddr::from(address))?;
     UdpSocket::from_std(socket.into())
+}
+
+/// The source address that a socket of `namespace` would have towards `target`:
+/// the kernel chooses it, and no packet is sent.
+pub fn source_address(
+    namespace: &Namespace,
+    target: SocketAddr,
+    options: SocketOptions,
+) -> io::Result<IpAddr> {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    namespace.run(|| {
+        let socket = open(any, Type::DGRAM, options)?;
+        socket.connect(&target.into())?;
+        let local = socket.local_addr()?.as_socket();
+        local.map(|local| local.ip()).ok_or_else(|| io::Error::other("no internet address"))
+    })?
 }
 
 fn open(address: SocketAddr, kind: Type, options: SocketOptions) -> io::Result<Socket> {

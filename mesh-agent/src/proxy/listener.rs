@@ -1,6 +1,13 @@
 //! Accepting: a worker's listeners in one namespace.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -13,7 +20,7 @@ use super::{
     connection,
     worker::{Closing, Worker},
 };
-use crate::net::{self, Namespace};
+use crate::net::{self, Namespace, SocketOptions};
 
 /// The listeners of a worker in one namespace.
 pub(super) struct Listening {
@@ -28,6 +35,31 @@ pub(super) struct Space {
     pub namespace: Arc<Namespace>,
     /// Connections were made to service addresses themselves.
     pub explicit: bool,
+    /// The namespace's own addresses, towards IPv4 and IPv6 instances.
+    sources: [Cell<Option<IpAddr>>; 2],
+}
+
+impl Space {
+    /// The address by which an instance would know a client of this namespace.
+    ///
+    /// A redirected client has a loopback address: it is connected to us, in
+    /// its own namespace. What it would have had is what our sockets have.
+    pub fn client_address(
+        &self,
+        peer: IpAddr,
+        instance: SocketAddr,
+        options: SocketOptions,
+    ) -> IpAddr {
+        if self.explicit || !peer.to_canonical().is_loopback() {
+            return peer;
+        }
+        let source = &self.sources[usize::from(instance.is_ipv6())];
+        source.get().unwrap_or_else(|| {
+            let found = net::source_address(&self.namespace, instance, options);
+            source.set(found.as_ref().ok().copied());
+            found.unwrap_or(peer)
+        })
+    }
 }
 
 impl Listening {
@@ -49,7 +81,8 @@ pub(super) fn open(
     addresses: &[SocketAddr],
     explicit: bool,
 ) -> io::Result<Listening> {
-    let space = Rc::new(Space { namespace: Arc::clone(namespace), explicit });
+    let space =
+        Rc::new(Space { namespace: Arc::clone(namespace), explicit, sources: Default::default() });
     let (closing, _) = watch::channel(false);
     let mut listening =
         Listening { cookie: namespace.cookie(), addresses: Vec::new(), closing, tasks: Vec::new() };

@@ -149,7 +149,15 @@ impl Proxy {
                 explicit,
                 reply,
             };
-            opened = ask(worker, command, answer).await.and_then(|result| result)?;
+            match ask(worker, command, answer).await.and_then(|result| result) {
+                Ok(addresses) => opened = addresses,
+                Err(error) => {
+                    // All workers or none: half of the listeners would take
+                    // connections that the caller thinks are refused.
+                    self.close(namespace.cookie()).await;
+                    return Err(error);
+                }
+            }
         }
         Ok(Opened { cookie: namespace.cookie(), addresses: opened })
     }

@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -222,12 +222,3 @@ async fn serve(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
 
 /// Says "stop" to the accept loops of a namespace.
 pub(super) type Closing = watch::Sender<bool>;
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let left = self.connections.borrow().len();
-        self.stats
-            .connections
-            .fetch_sub(left.min(self.stats.connections.load(Ordering::Relaxed)), Ordering::Relaxed);
-    }
-}

@@ -28,7 +28,7 @@ impl Dnsmasq {
                 "--user=root",
                 "--no-resolv",
                 "--no-hosts",
-                "--local=//",
+                "--local=/test/",
                 "--log-queries",
                 "--log-facility=-",
                 "--pid-file",

@@ -121,11 +121,16 @@ impl Streamed {
         this
     }
 
+    fn release_at_end(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.release();
+        }
+    }
+
     /// Gives the connection back, unless a part of the request is still on
     /// its way: then it's closed.
-    fn release_at_end(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some(lease) = self.lease.take()
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take()
             && self.source.is_done()
         {
             lease.release();
@@ -136,27 +141,18 @@ impl Streamed {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
-            Poll::Ready(Some(frame)) => {
-                self.release_at_end();
-                Poll::Ready(Some(frame.map_err(Into::into)))
-            }
-            Poll::Ready(None) => {
-                if let Some(lease) = self.lease.take()
-                    && self.source.is_done()
-                {
-                    lease.release();
-                }
-                Poll::Ready(None)
-            }
-            Poll::Pending => match &mut self.deadline {
-                Some(deadline) => {
-                    ready!(deadline.as_mut().poll(context));
-                    Poll::Ready(Some(Err("policy.timeout.request is over".into())))
-                }
-                None => Poll::Pending,
-            },
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err("policy.timeout.request is over".into())));
         }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        if frame.is_some() {
+            self.release_at_end();
+        } else {
+            self.release();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) enum Failure {
     NotHttp2(std::net::SocketAddr),
     #[error("instance {0} closed the connection before it answered")]
     Closed(std::net::SocketAddr),
-    #[error("instance {instance} failed before it answered: {error}")]
+    #[error("instance {instance} failed before it answered: {}", causes(error.as_ref()))]
     Exchange { instance: std::net::SocketAddr, error: BodyError },
     #[error("CONNECT over HTTP/2 is not supported")]
     NoTunnel,
@@ -90,6 +90,17 @@ impl Failure {
         headers.insert("x-mesh-error", HeaderValue::from_static(name));
         response
     }
+}
+
+/// An error with its causes: the library's own words are "http2 error".
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// As the gRPC protocol wants `grpc-message`: printable ASCII without `%`.

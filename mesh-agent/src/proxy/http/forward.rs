@@ -1,6 +1,8 @@
 //! One request: to an instance, and its answer back.
 
 use std::{
+    cell::Cell,
+    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
@@ -14,14 +16,14 @@ use super::{
     error::Failure,
     expect::{self, Gate},
     headers,
-    pool::{self, Http1, Lease, Pool, Started},
+    pool::{Http1, Lease},
     session::{Session, Tunnel},
+    unseen::{self, Unseen},
 };
 use crate::{
-    model::Protocol,
     proxy::{
         connection::{Stop, add},
-        upstream::{self, Attempts, ConnectError, InFlight},
+        upstream::{Attempts, ConnectError, InFlight},
     },
     registry::{Endpoint, ServicePort},
 };
@@ -55,7 +57,7 @@ pub(super) async fn serve(
             failure.response(grpc)
         }
     };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if session.tunnel.borrow().is_none() {
         session.resume();
         if close && !session.http2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -78,7 +80,6 @@ async fn exchange(
     }
     let upgrade = headers::strip_hop_by_hop(&mut head.headers)
         .filter(|_| !session.http2 && head.version == Version::HTTP_11);
-    headers::forwarded_for(&mut head.headers, session.connection.peer.ip());
     let expects = !session.http2
         && head.version == Version::HTTP_11
         && head
@@ -95,6 +96,7 @@ async fn exchange(
         source: Source::new(incoming),
         gate: expects.then(Arc::<Gate>::default),
         deadline,
+        told: Cell::new(false),
         port,
     };
     match deadline {
@@ -106,26 +108,33 @@ async fn exchange(
 }
 
 /// A request under way.
-struct Exchange<'a> {
-    session: &'a Rc<Session>,
-    port: Arc<ServicePort>,
-    grpc: bool,
-    connect: bool,
-    upgrade: Option<HeaderValue>,
-    http10: bool,
-    source: Rc<Source>,
-    gate: Option<Arc<Gate>>,
-    deadline: Option<Instant>,
+pub(super) struct Exchange<'a> {
+    pub session: &'a Rc<Session>,
+    pub port: Arc<ServicePort>,
+    pub grpc: bool,
+    pub connect: bool,
+    pub upgrade: Option<HeaderValue>,
+    pub http10: bool,
+    pub source: Rc<Source>,
+    pub gate: Option<Arc<Gate>>,
+    pub deadline: Option<Instant>,
+    /// The client's address stands in the head.
+    told: Cell<bool>,
 }
+
+/// For a request that was never looked at. Generous, because it is harmless
+/// and can be needed: where an instance closes each connection after 50
+/// requests and 100 wait, most of them are sent away, again and again.
+const RENEWALS: usize = 40;
 
 /// An attempt that came to nothing.
 struct Failed {
     failure: Failure,
     /// The request, where another attempt may be made with it.
     head: Option<request::Parts>,
-    /// The connection was no good any more; a new one to the same instance is
-    /// the right next attempt.
-    stale: bool,
+    /// The connection was no good any more: that many times, a new one to the
+    /// same instance is the right next attempt.
+    renewals: usize,
 }
 
 impl Exchange<'_> {
@@ -165,19 +174,22 @@ impl Exchange<'_> {
         mut head: request::Parts,
     ) -> Result<Response<ResponseBody>, Failed> {
         let in_flight = InFlight::new(endpoint);
-        let mut fresh = false;
+        let mut renewed = 0;
         loop {
-            let leased = self.lease(endpoint, stream.take(), fresh).await;
+            let leased = self.lease(endpoint, stream.take(), renewed > 0).await;
             let (lease, reused) = match leased {
                 Ok(leased) => leased,
-                Err(failure) => return Err(Failed { failure, head: Some(head), stale: false }),
+                Err(failure) => return Err(Failed { failure, head: Some(head), renewals: 0 }),
             };
+            if !self.told.replace(true) {
+                headers::forwarded_for(&mut head.headers, self.client_address(endpoint));
+            }
             match self.send(endpoint, lease, reused, head).await {
                 Ok((response, lease)) => {
                     return self.finish(endpoint, response, lease, in_flight).await;
                 }
-                Err(Failed { head: Some(again), stale: true, .. }) if !fresh => {
-                    fresh = true;
+                Err(Failed { head: Some(again), renewals, .. }) if renewed < renewals => {
+                    renewed += 1;
                     head = again;
                 }
                 Err(failed) => {
@@ -188,80 +200,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether this instance is to be spoken to in HTTP/2.
-    fn wants_http2(&self, endpoint: &Endpoint) -> bool {
-        if self.upgrade.is_some() || self.connect {
-            return false;
-        }
-        self.needs_http2()
-            || (self.session.http2 && !endpoint.live.http1_only.load(Ordering::Relaxed))
-    }
-
-    /// Whether nothing else will do.
-    fn needs_http2(&self) -> bool {
-        matches!(self.port.port.protocol, Protocol::Http2 | Protocol::Grpc)
-            || (self.grpc && self.session.http2)
-    }
-
-    /// A connection, and whether it served before.
-    async fn lease(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        mut stream: Option<TcpStream>,
-        fresh: bool,
-    ) -> Result<(Lease, bool), Failure> {
+    fn client_address(&self, endpoint: &Endpoint) -> IpAddr {
         let connection = &self.session.connection;
-        let pool = connection.worker.pools.get(connection.cookie(), endpoint.address);
-        if self.wants_http2(endpoint)
-            && let Some(leased) = self.lease_http2(endpoint, &pool, &mut stream).await?
-        {
-            return Ok(leased);
-        }
-        if !fresh
-            && stream.is_none()
-            && let Some(connection) = pool.idle_http1()
-        {
-            return Ok((Lease::Http1 { pool, connection }, true));
-        }
-        let stream = match stream {
-            Some(stream) => stream,
-            None => upstream::connect(connection, &self.port, endpoint).await?,
-        };
-        let connection = pool::start_http1(stream, endpoint)
-            .await
-            .map_err(|_| Failure::Closed(endpoint.address))?;
-        Ok((Lease::Http1 { pool, connection }, false))
-    }
-
-    /// `None` where the instance turned out to speak HTTP/1 only, and that is
-    /// as good.
-    async fn lease_http2(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        pool: &Pool,
-        stream: &mut Option<TcpStream>,
-    ) -> Result<Option<(Lease, bool)>, Failure> {
-        if let Some(stream) = pool.stream() {
-            return Ok(Some((Lease::Http2(stream), true)));
-        }
-        let _alone = pool.connecting.lock().await;
-        if let Some(stream) = pool.stream() {
-            return Ok(Some((Lease::Http2(stream), true)));
-        }
-        if !self.wants_http2(endpoint) {
-            return Ok(None);
-        }
-        let stream = match stream.take() {
-            Some(stream) => stream,
-            None => upstream::connect(&self.session.connection, &self.port, endpoint).await?,
-        };
-        let patience = self.port.policy.timeouts.connect;
-        match pool::start_http2(stream, endpoint, pool, patience).await {
-            Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
-            Started::NotHttp2 if !self.needs_http2() => Ok(None),
-            Started::NotHttp2 => Err(Failure::NotHttp2(endpoint.address)),
-            Started::Closed => Err(Failure::Closed(endpoint.address)),
-        }
+        connection.space.client_address(
+            connection.peer.ip(),
+            endpoint.address,
+            connection.worker.socket,
+        )
     }
 
     async fn send(
@@ -277,7 +222,7 @@ impl Exchange<'_> {
         };
         let spare = self.may_repeat(&lease, reused, &head).then(|| head.clone());
         if let Err(failure) = headers::address(&mut head, version) {
-            return Err(Failed { failure, head: None, stale: false });
+            return Err(Failed { failure, head: None, renewals: 0 });
         }
         if version == Version::HTTP_11 {
             self.ask_for_upgrade(&mut head);
@@ -365,10 +310,10 @@ impl Exchange<'_> {
     ) -> Failed {
         let unsent = error.take_message().map(|request| request.into_parts().0);
         let error = error.into_error();
-        let refused = refusal(&error);
-        let untouched = unsent.is_some() || refused != Refusal::None;
+        let refused = unseen::unseen(&error);
+        let untouched = unsent.is_some() || refused != Unseen::No;
         if let Lease::Http2(stream) = lease
-            && (unsent.is_some() || refused == Refusal::GoAway)
+            && (unsent.is_some() || refused == Unseen::GoAway)
         {
             stream.retire();
         }
@@ -383,7 +328,11 @@ impl Exchange<'_> {
             None
         };
         Failed {
-            stale: reused && refused != Refusal::Stream,
+            renewals: match refused {
+                Unseen::Stream => 0,
+                _ if untouched => RENEWALS,
+                _ => usize::from(reused),
+            },
             failure: Failure::Exchange { instance: endpoint.address, error: error.into() },
             head,
         }
@@ -415,11 +364,14 @@ impl Exchange<'_> {
                 return Ok(Response::from_parts(head, ResponseBody::Text(None)));
             }
             connection.tunnel.set(false);
+            if self.session.http2 {
+                endpoint.live.http1_only.store(true, Ordering::Relaxed);
+            }
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let error = "it switched protocols without being asked".into();
             let failure = Failure::Exchange { instance: endpoint.address, error };
-            return Err(Failed { failure, head: None, stale: false });
+            return Err(Failed { failure, head: None, renewals: 0 });
         }
         let deadline = self.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
         let body = Streamed::new(incoming, lease, in_flight, Rc::clone(&self.source), deadline);
@@ -434,7 +386,7 @@ impl Exchange<'_> {
     ) -> Result<(), Failed> {
         let Ok(parts) = (&mut connection.parts).await else {
             let failure = Failure::Closed(endpoint.address);
-            return Err(Failed { failure, head: None, stale: false });
+            return Err(Failed { failure, head: None, renewals: 0 });
         };
         *self.session.tunnel.borrow_mut() = Some(Tunnel {
             endpoint: Arc::clone(endpoint),
@@ -444,31 +396,4 @@ impl Exchange<'_> {
         });
         Ok(())
     }
-}
-
-/// What an instance said about a request that it did not look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    None,
-    /// This stream only.
-    Stream,
-    /// All streams from this one on.
-    GoAway,
-}
-
-fn refusal(error: &hyper::Error) -> Refusal {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return match error.reason() {
-                _ if !error.is_remote() => Refusal::None,
-                // h2 fails only the streams above the last one with it.
-                Some(h2::Reason::NO_ERROR) if error.is_go_away() => Refusal::GoAway,
-                Some(h2::Reason::REFUSED_STREAM) => Refusal::Stream,
-                _ => Refusal::None,
-            };
-        }
-        source = error.source();
-    }
-    Refusal::None
 }

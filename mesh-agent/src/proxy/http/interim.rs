@@ -10,7 +10,7 @@ use std::{
     task::{Poll, Waker, ready},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 
 /// Those of one client connection that are still to be written.
 ///
@@ -50,7 +50,8 @@ impl Interim {
         );
         let queue = &mut *self.lock();
         queue.bytes.extend_from_slice(text.as_bytes());
-        for (name, value) in headers {
+        let passed = headers.iter().filter(|(name, _)| **name != header::CONNECTION);
+        for (name, value) in passed {
             queue.bytes.extend_from_slice(name.as_str().as_bytes());
             queue.bytes.extend_from_slice(b": ");
             queue.bytes.extend_from_slice(value.as_bytes());

@@ -54,7 +54,9 @@ impl ClientIo {
             }
             None => early.len(),
         };
-        Self { stream, session, guard, held: early, ready, clean: true }
+        let this = Self { stream, session, guard, held: early, ready, clean: true };
+        this.note_waiting();
+        this
     }
 
     /// The socket, and what was read from it and never handed on.
@@ -81,15 +83,16 @@ impl ClientIo {
     /// What the library gets instead of the bytes that broke the rules.
     fn refuse(&mut self, cursor: &mut ReadBufCursor<'_>) -> Option<Poll<io::Result<()>>> {
         let refusal = self.session.refusal()?;
+        if refusal.announced.replace(true) {
+            // Nothing after it means anything. Not an end of the stream: the
+            // library would leave without answering.
+            return Some(Poll::Pending);
+        }
         if refusal.in_body {
             return Some(Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 refusal.violation,
             ))));
-        }
-        if refusal.announced.replace(true) {
-            // The end: nothing after a bad head means anything.
-            return Some(Poll::Ready(Ok(())));
         }
         // A request in its place, so that the answers before it go out first;
         // the service knows it by its number and answers 400.
@@ -111,7 +114,7 @@ impl ClientIo {
             guard.skip(read);
             return Poll::Ready(Ok(read));
         }
-        let worker = &self.session.connection.worker;
+        let worker = Rc::clone(&self.session.connection.worker);
         let scratch = &mut *worker.scratch.borrow_mut();
         let room = cursor.remaining().min(scratch.len());
         let mut buffer = ReadBuf::new(&mut scratch[..room]);
@@ -131,14 +134,21 @@ impl ClientIo {
         if let Some(violation) = fed.violation {
             self.session.violated(violation, guard);
         }
-        let waiting = !self.held.is_empty() && self.ready == 0 && !guard.is_paused();
+        let read = bytes.len();
+        self.note_waiting();
+        Poll::Ready(Ok(read))
+    }
+
+    /// Keeps the time since which a head is incomplete.
+    fn note_waiting(&self) {
+        let paused = self.guard.as_ref().is_some_and(Guard::is_paused);
+        let waiting = !self.held.is_empty() && self.ready == 0 && !paused;
         let since = &self.session.connection.head_since;
         since.set(match since.get() {
             _ if !waiting => None,
             None => Some(Instant::now()),
             since => since,
         });
-        Poll::Ready(Ok(bytes.len()))
     }
 }
 
@@ -157,7 +167,7 @@ impl Read for ClientIo {
                 return refused;
             }
             if self.guard.as_ref().is_some_and(Guard::is_paused) {
-                if !self.session.take_resume() {
+                if !self.session.poll_resume(context) {
                     return Poll::Pending;
                 }
                 let Self { guard: Some(guard), held, ready, session, .. } = &mut *self else {

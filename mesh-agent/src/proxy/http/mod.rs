@@ -5,13 +5,16 @@ mod error;
 mod expect;
 mod forward;
 mod guard;
+mod head;
 mod headers;
 mod interim;
 mod io;
+mod lease;
 mod local;
 mod pool;
 mod server;
 mod session;
+mod unseen;
 
 use std::{rc::Rc, sync::Arc};
 

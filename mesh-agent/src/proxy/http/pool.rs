@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -240,10 +240,7 @@ pub(super) async fn start_http2(
     }
     match greeting.said.get() {
         Said::Http2 => {}
-        Said::SomethingElse => {
-            endpoint.live.http1_only.store(true, Ordering::Relaxed);
-            return Started::NotHttp2;
-        }
+        Said::SomethingElse => return Started::NotHttp2,
         Said::Nothing | Said::Closed => return Started::Closed,
     }
     let connection = Rc::new(Http2 {

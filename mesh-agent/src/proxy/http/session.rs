@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Waker},
 };
 
 use bytes::Bytes;
@@ -27,6 +28,7 @@ pub(super) struct Session {
     pub tunnel: RefCell<Option<Tunnel>>,
     refusal: RefCell<Option<Rc<Refusal>>>,
     resume: Cell<bool>,
+    resumed: RefCell<Option<Waker>>,
     /// Requests that reached the service.
     seen: Cell<u64>,
 }
@@ -64,6 +66,7 @@ impl Session {
             tunnel: RefCell::default(),
             refusal: RefCell::default(),
             resume: Cell::new(false),
+            resumed: RefCell::default(),
             seen: Cell::new(0),
         })
     }
@@ -91,6 +94,7 @@ impl Session {
 
     /// Counts a request; what is wrong with it, if it has to be refused.
     pub fn begin(&self) -> Option<Violation> {
+        self.resume.set(false);
         let number = self.seen.replace(self.seen.get() + 1);
         let refusal = self.refusal.borrow();
         refusal
@@ -104,12 +108,20 @@ impl Session {
         self.refusal.borrow().as_ref().filter(|one| one.in_body).map(|one| one.violation)
     }
 
-    /// An upgrade was refused.
+    /// There will be no tunnel: requests may go on.
     pub fn resume(&self) {
         self.resume.set(true);
+        if let Some(waker) = self.resumed.take() {
+            waker.wake();
+        }
     }
 
-    pub fn take_resume(&self) -> bool {
-        self.resume.take()
+    /// Whether requests may go on; where not, wakes when they may.
+    pub fn poll_resume(&self, context: &Context<'_>) -> bool {
+        let resume = self.resume.take();
+        if !resume {
+            *self.resumed.borrow_mut() = Some(context.waker().clone());
+        }
+        resume
     }
 }

@@ -1,0 +1,92 @@
+//! A connection for one exchange: one that is there, or a new one.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::net::TcpStream;
+
+use super::{
+    error::Failure,
+    forward::Exchange,
+    pool::{self, Lease, Pool, Started},
+};
+use crate::{model::Protocol, proxy::upstream, registry::Endpoint};
+
+impl Exchange<'_> {
+    /// Whether this instance is to be spoken to in HTTP/2.
+    fn wants_http2(&self, endpoint: &Endpoint) -> bool {
+        if self.upgrade.is_some() || self.connect {
+            return false;
+        }
+        self.needs_http2()
+            || (self.session.http2 && !endpoint.live.http1_only.load(Ordering::Relaxed))
+    }
+
+    /// Whether nothing else will do.
+    fn needs_http2(&self) -> bool {
+        matches!(self.port.port.protocol, Protocol::Http2 | Protocol::Grpc)
+            || (self.grpc && self.session.http2)
+    }
+
+    /// A connection, and whether it served before.
+    pub async fn lease(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        mut stream: Option<TcpStream>,
+        fresh: bool,
+    ) -> Result<(Lease, bool), Failure> {
+        let connection = &self.session.connection;
+        let pool = connection.worker.pools.get(connection.cookie(), endpoint.address);
+        if self.wants_http2(endpoint)
+            && let Some(leased) = self.lease_http2(endpoint, &pool, &mut stream).await?
+        {
+            return Ok(leased);
+        }
+        if !fresh
+            && stream.is_none()
+            && let Some(connection) = pool.idle_http1()
+        {
+            return Ok((Lease::Http1 { pool, connection }, true));
+        }
+        let stream = match stream {
+            Some(stream) => stream,
+            None => upstream::connect(connection, &self.port, endpoint).await?,
+        };
+        let connection = pool::start_http1(stream, endpoint)
+            .await
+            .map_err(|_| Failure::Closed(endpoint.address))?;
+        Ok((Lease::Http1 { pool, connection }, false))
+    }
+
+    /// `None` where the instance turned out to speak HTTP/1 only, and that is
+    /// as good.
+    async fn lease_http2(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        pool: &Pool,
+        stream: &mut Option<TcpStream>,
+    ) -> Result<Option<(Lease, bool)>, Failure> {
+        if let Some(stream) = pool.stream() {
+            return Ok(Some((Lease::Http2(stream), true)));
+        }
+        let _alone = pool.connecting.lock().await;
+        if let Some(stream) = pool.stream() {
+            return Ok(Some((Lease::Http2(stream), true)));
+        }
+        if !self.wants_http2(endpoint) {
+            return Ok(None);
+        }
+        let stream = match stream.take() {
+            Some(stream) => stream,
+            None => upstream::connect(&self.session.connection, &self.port, endpoint).await?,
+        };
+        let patience = self.port.policy.timeouts.connect;
+        match pool::start_http2(stream, endpoint, pool, patience).await {
+            Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
+            // Some HTTP/1 servers hang up on the preface without a word; it is
+            // remembered once one has answered in HTTP/1.
+            Started::NotHttp2 | Started::Closed if !self.needs_http2() => Ok(None),
+            Started::NotHttp2 => Err(Failure::NotHttp2(endpoint.address)),
+            Started::Closed => Err(Failure::Closed(endpoint.address)),
+        }
+    }
+}
