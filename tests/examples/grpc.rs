@@ -101,9 +101,8 @@ async fn call(mut client: HealthClient<Channel>, service: &str) -> String {
 async fn check(authority: &str, service: &str, count: usize, concurrency: usize) -> Result<()> {
     let client = connect(authority).await?;
     let mut outcomes = BTreeMap::<String, usize>::new();
-    let mut calls = stream::iter(0..count)
-        .map(|_| call(client.clone(), service))
-        .buffer_unordered(concurrency);
+    let mut calls =
+        stream::iter(0..count).map(|_| call(client.clone(), service)).buffer_unordered(concurrency);
     while let Some(outcome) = calls.next().await {
         *outcomes.entry(outcome).or_default() += 1;
     }
