@@ -189,6 +189,17 @@ pub fn agent_binary() -> Result<PathBuf> {
     beside_this_program("mesh-agent", BINARY)
 }
 
+/// One of the programs in tests/examples, which stand for applications.
+pub fn example(name: &str) -> Result<PathBuf> {
+    let me = env::current_exe().context("find out where this program is")?;
+    me.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("examples").join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("no {name}: run `cargo build -p mesh-tests --examples` first"))
+}
+
 /// A binary of this workspace: `variable` names it, or it is in the same
 /// target folder as this program.
 pub fn beside_this_program(name: &str, variable: &str) -> Result<PathBuf> {

@@ -15,7 +15,7 @@ mod slot;
 mod wait;
 mod world;
 
-pub use agent::{Agent, agent_binary, beside_this_program};
+pub use agent::{Agent, agent_binary, beside_this_program, example};
 pub use pod::{Pod, PodOptions};
 pub use process::{Process, output, text};
 pub use service::Service;

@@ -140,3 +140,70 @@ fn a_bad_file_is_refused_and_the_good_one_serves_on() -> Result<()> {
     assert_eq!(client.curl([&url as &str])?, "one\n");
     Ok(())
 }
+
+#[test]
+fn a_configuration_that_no_map_holds_is_refused_as_a_whole() -> Result<()> {
+    let (_world, _server, client, service, agent) = scene("full")?;
+    let [authority, _] = service.authorities();
+    let url = format!("http://{authority}/");
+    let generation = agent.json(["status"])?["generation"].clone();
+    // 300 services with 256 addresses each: more than 65,536 of address and port.
+    let crowd: String = (0..300)
+        .map(|number| {
+            let addresses: Vec<_> = (0..256)
+                .map(|last| format!("10.{}.{}.{last}", 100 + number / 256, number % 256))
+                .collect();
+            format!(
+                "  - {{name: s{number}, address: [{}], ports: [{{port: 80, protocol: tcp}}], \
+                 path: kernel, endpoints: {{static: []}}}}\n",
+                addresses.join(", "),
+            )
+        })
+        .collect();
+    let refused = agent.reload(&crowd).expect_err("more than the map holds");
+    let said = format!("{refused:#}");
+    for word in ["addresses times ports", "76800", "65536", "mesh.yaml:"] {
+        ensure!(said.contains(word), "no {word} in: {said}");
+    }
+    assert_eq!(client.curl([&url as &str])?, "one\n");
+    let status = agent.json(["status"])?;
+    assert_eq!(status["lastReload"]["ok"], false, "{status}");
+    assert_eq!(status["generation"], generation, "{status}");
+    agent.reload(&service.to_string())?;
+    assert_eq!(client.curl([&url as &str])?, "one\n");
+    Ok(())
+}
+
+#[test]
+fn what_the_kernel_lacks_is_said_with_what_to_do() -> Result<()> {
+    let world = World::new("lacks")?;
+    let service = Service::new("web", 20, ("tcp", "kernel"), [], 80);
+    let config = world.folder().join("mesh.yaml");
+    fs::write(
+        &config,
+        format!(
+            "capture: {{cgroups: [{}], pins: {}}}\nadmin: {{socket: {}}}\nservices:\n{service}",
+            world.captured().display(),
+            world.pins().display(),
+            world.folder().join("admin.sock").display(),
+        ),
+    )?;
+    let lacking = |name: &str, arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let mut command = world.command(agent_binary()?, 20)?;
+        command.args(arguments).env("MESH_AGENT_SIMULATE_MISSING", name).env("NO_COLOR", "1");
+        let output = output(command)?;
+        Ok((output.status.code(), errors(&output)))
+    };
+    let config = config.to_str().context("paths of a world are ASCII")?;
+    for name in ["kernel", "btf", "cgroup2", "bpffs", "netns-cookie"] {
+        let (code, said) = lacking(name, &["preflight"])?;
+        assert_eq!(code, Some(1), "{said}");
+        let row = said.lines().find(|line| line.contains(name)).context(name)?;
+        ensure!(row.contains("missing"), "{said}");
+        let (code, said) = lacking(name, &["run", "--config", config])?;
+        assert_eq!(code, Some(1), "{said}");
+        ensure!(said.contains(name) && said.contains("mesh-agent preflight"), "{said}");
+    }
+    ensure!(!world.pins().join("v1").exists(), "nothing was loaded");
+    Ok(())
+}

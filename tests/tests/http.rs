@@ -99,6 +99,22 @@ fn many_short_connections_leave_nothing_behind() -> Result<()> {
     })
 }
 
+#[test]
+fn clients_that_have_said_all_get_their_answer() -> Result<()> {
+    const CLIENT: &str = "import socket, sys\n\
+        answered = 0\n\
+        for _ in range(50):\n    \
+            connection = socket.create_connection((sys.argv[1], 80), 5)\n    \
+            connection.sendall(b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n')\n    \
+            connection.shutdown(socket.SHUT_WR)\n    \
+            answered += b''.join(iter(lambda: connection.recv(4096), b'')).endswith(b'one\\n')\n\
+        print(answered)";
+    let scene = scene("halfhttp")?;
+    let address = scene.h1.trim_start_matches("http://");
+    assert_eq!(scene.client.run("python3", ["-c", CLIENT, address])?.trim(), "50");
+    Ok(())
+}
+
 /// Sends `argv[2]` (with escapes) as it is and prints the status line.
 const RAW: &str = "import socket, sys\n\
     connection = socket.create_connection((sys.argv[1], 80), 5)\n\

@@ -93,3 +93,35 @@ fn an_instance_that_refuses_is_passed_over() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_lack_of_descriptors_passes() -> Result<()> {
+    /// Holds more connections than the agent has descriptors for.
+    const CLIENT: &str = "import socket, sys, time\n\
+        held = []\n\
+        for _ in range(150):\n    \
+            try:\n        \
+                held.append(socket.create_connection((sys.argv[1], 80), 20))\n        \
+                held[-1].sendall(b'held\\n')\n    \
+            except OSError: pass\n\
+        time.sleep(3)";
+    let world = World::new("descriptors")?;
+    let (server, client) = (world.backend("one")?, world.client("client")?);
+    let _echo = Echo::start(&server)?;
+    let service = Service::new("raw", 20, ("tcp", "proxy"), [&server], 7);
+    let agent = Agent::start(&world, &service.to_string())?;
+    agent.wait_for(&client)?;
+    let mut limit = world.command("prlimit", 10)?;
+    limit.args(["--pid", &agent.pid().to_string(), "--nofile=200:200"]);
+    mesh_tests::text(limit)?;
+    let address = service.ip4().to_string();
+    client.run("python3", ["-c", CLIENT, &address])?;
+    let log = agent.log();
+    assert!(log.contains("Too many open files"), "it ran out of them: {log}");
+    assert!(!log.contains("namespace is gone"), "the listeners stay: {log}");
+    assert!(log.lines().count() < 40, "it doesn't fill the disk with that: {log}");
+    let script = format!("exec 3<>/dev/tcp/{address}/80; echo hello >&3; head -n1 <&3");
+    let answer = client.run("bash", ["-c", &script])?;
+    assert!(answer.ends_with(" hello\n"), "{answer}");
+    Ok(())
+}

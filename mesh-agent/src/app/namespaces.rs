@@ -49,6 +49,8 @@ pub(super) struct Tracker {
     tracked: HashMap<u64, Tracked>,
     /// Namespaces that can't be listened in, so that each is logged once.
     refused: HashMap<u64, String>,
+    /// The last scan failed, and that has been logged.
+    blind: bool,
 }
 
 /// Cgroups that are watched, while this lives.
@@ -59,7 +61,7 @@ struct Watched {
 
 impl Tracker {
     pub fn new(agent: Arc<Agent>) -> Self {
-        Self { agent, tracked: HashMap::new(), refused: HashMap::new() }
+        Self { agent, tracked: HashMap::new(), refused: HashMap::new(), blind: false }
     }
 
     /// So that a start is complete before the hooks are attached.
@@ -116,6 +118,17 @@ impl Tracker {
         let Ok(found) = tokio::task::spawn_blocking(move || datapath::scan(&capture)).await else {
             return;
         };
+        let found = match found {
+            Ok(found) => found,
+            // Nothing is let go on a guess.
+            Err(error) => {
+                if !std::mem::replace(&mut self.blind, true) {
+                    tracing::warn!(%error, "can't look for pods: those that are known stay");
+                }
+                return;
+            }
+        };
+        self.blind = false;
         for (&inode, &(pid, processes)) in &found.occupied {
             if let Some(tracked) = self.tracked.get_mut(&inode) {
                 (tracked.pid, tracked.processes) = (Some(pid), processes);

@@ -19,8 +19,12 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A request line longer than this isn't taken for one.
 const REQUEST_LINE: usize = 16 * 1024;
 
-/// How long a client whose service has no instance may take to show that it
-/// speaks HTTP and can be told.
+/// RFC 9113 section 4.1.
+const FRAME_HEAD: usize = 9;
+
+/// How long a client may take to show that it speaks HTTP, where that is all
+/// that is still open: its service has no instance, so that it can be told; or
+/// the server has offered HTTP/2.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// What the first bytes say.
@@ -100,6 +104,14 @@ pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
         // The server speaks, or leaves.
         _ = server.readable() => Spoken::Other,
     };
+    // A server of HTTP/2 needn't wait for the preface: RFC 9113 section 3.4.
+    let spoken = match spoken {
+        Spoken::Other if early.is_empty() && offers_http2(&server).await => {
+            let listening = listen(connection, &client, &mut early);
+            tokio::time::timeout(LAST_WORD, listening).await.unwrap_or(Spoken::Other)
+        }
+        other => other,
+    };
     match spoken {
         Spoken::Http1 | Spoken::Http2 => {
             let opened = Some((endpoint, server));
@@ -110,6 +122,18 @@ pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
             pass(connection, &endpoint, &client, &server, early).await;
         }
     }
+}
+
+/// Whether a server's first bytes, which stay unread, are those of HTTP/2.
+async fn offers_http2(server: &TcpStream) -> bool {
+    let mut bytes = [0; FRAME_HEAD];
+    matches!(server.peek(&mut bytes).await, Ok(FRAME_HEAD)) && is_settings(bytes)
+}
+
+/// Whether a frame's head is that of SETTINGS: RFC 9113 sections 4.1 and 6.5.
+fn is_settings([top, high, low, kind, flags, stream @ ..]: [u8; FRAME_HEAD]) -> bool {
+    let length = u16::from_be_bytes([high, low]);
+    top == 0 && length.is_multiple_of(6) && [kind, flags] == [4, 0] && stream == [0; 4]
 }
 
 async fn pass(
@@ -185,6 +209,17 @@ pub(super) fn count_early(connection: &Connection, early: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_that_offer_http2_are_known() {
+        assert!(is_settings([0, 0, 18, 4, 0, 0, 0, 0, 0]));
+        assert!(is_settings([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+        // MySQL's greeting, SSH's, SMTP's, and a frame of another kind.
+        assert!(!is_settings([74, 0, 0, 0, 10, b'8', b'.', b'0', b'.']));
+        assert!(!is_settings(*b"SSH-2.0-O"));
+        assert!(!is_settings(*b"220 mail "));
+        assert!(!is_settings([0, 0, 8, 6, 0, 0, 0, 0, 0]));
+    }
 
     #[test]
     fn first_bytes_are_judged() {

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -115,12 +115,18 @@ fn named(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("listen on {address}: {error}"))
 }
 
+/// After a failure to accept.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A listener's warnings about that are this far apart.
+const WARN_AGAIN: Duration = Duration::from_secs(30);
+
 async fn accept(
     worker: Rc<Worker>,
     space: Rc<Space>,
     listener: TcpListener,
     mut closing: watch::Receiver<bool>,
 ) {
+    let mut warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -129,7 +135,17 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => start(&worker, &space, stream, peer),
-            Err(error) => pause(&error).await,
+            Err(error) => {
+                // Each connection that ends makes room for one: this comes and goes.
+                if warned.is_none_or(|at| at.elapsed() > WARN_AGAIN) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        %error, "accept failed; trying again. Check the limit of open files"
+                    );
+                }
+                // Out of descriptors or memory: at once would spin.
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
     // The kernel has completed these handshakes: their clients count on us.
@@ -142,10 +158,4 @@ fn start(worker: &Rc<Worker>, space: &Rc<Space>, stream: TcpStream, peer: Socket
     if let Some(admitted) = connection::admit(worker, space, &stream, peer) {
         tokio::task::spawn_local(connection::serve(admitted, stream));
     }
-}
-
-/// Out of descriptors or memory: accepting again at once would spin.
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "accept failed; trying again. Check the limit of open files");
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }

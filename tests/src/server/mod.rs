@@ -15,7 +15,7 @@ use anyhow::Result;
 use crate::{pod::Pod, wait::eventually};
 
 /// Waits until something accepts TCP connections on a port of the pod.
-fn wait_for_port(pod: &Pod, port: u16) -> Result<()> {
+pub fn wait_for_port(pod: &Pod, port: u16) -> Result<()> {
     eventually(&format!("port {port} of pod {} to be open", pod.name), || {
         pod.run("bash", ["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{port}")])
     })

@@ -27,6 +27,9 @@ use super::{
 };
 use crate::registry::Endpoint;
 
+/// Of an HTTP/1 response, head or body: what a client that reads slowly costs,
+/// about three times, as each piece waits whole until it has been taken.
+const READ_BUFFER: usize = 128 * 1024;
 /// Idle HTTP/1 connections kept for one instance and namespace.
 const IDLE: usize = 512;
 /// Shorter than what servers commonly close after.
@@ -173,7 +176,8 @@ pub(super) async fn start_http1(
     endpoint: &Arc<Endpoint>,
 ) -> hyper::Result<Http1> {
     let io = UpstreamIo::new(stream, Arc::clone(endpoint), None);
-    let (sender, mut connection) = http1::Builder::new().handshake(io).await?;
+    let (sender, mut connection) =
+        http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await?;
     let tunnel = Rc::new(Cell::new(false));
     let (give, parts) = oneshot::channel();
     let task = tokio::task::spawn_local({

@@ -39,6 +39,8 @@ pub(super) async fn serve_http1(session: Rc<Session>, stream: TcpStream, early: 
     });
     let mut serving = http1::Builder::new()
         .auto_date_header(false)
+        // A client that has said all may still wait for the answer.
+        .half_close(true)
         // The guard has counted and measured; these only must not be smaller.
         .max_headers(limits.header_count)
         .max_buf_size((limits.header_size * 2).max(64 * 1024))
