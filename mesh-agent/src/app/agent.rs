@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
+    descriptors,
     kernel::{Feeds, Kernel},
     namespaces::Tracked,
     run::RunOptions,
@@ -95,7 +96,7 @@ impl Agent {
                 workers: std::thread::available_parallelism().map_or(1, usize::from),
                 port: settings.capture.proxy_port,
                 socket,
-                limits: settings.limits.clone(),
+                limits: descriptors::affordable(&settings.limits),
             },
             &snapshots,
             &originals,
@@ -242,7 +243,7 @@ impl Agent {
                 return Err(ControlError::Unavailable(format!("{error:#}{tail}")));
             }
         }
-        self.proxy.set_limits(new.limits.clone());
+        self.proxy.set_limits(descriptors::affordable(&new.limits));
         let dns = (old.dns.enabled, new.dns.enabled);
         self.settings.store(Arc::new(new));
         for tracked in &self.namespaces().0 {

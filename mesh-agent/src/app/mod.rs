@@ -4,6 +4,7 @@
 mod agent;
 mod connections;
 mod control;
+mod descriptors;
 mod explain;
 mod kernel;
 mod metrics;

@@ -1,6 +1,6 @@
 //! A new configuration into a running agent: all of it or nothing.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering};
 
 use super::agent::{Agent, LastReload};
 use crate::{
@@ -53,7 +53,10 @@ pub(super) async fn and_log(agent: &Agent, why: &str) {
 
 async fn apply(agent: &Agent, new: Settings) -> Result<ReloadOutcome, ControlError> {
     let old = agent.settings();
-    let needs_restart = needs_restart(&old, &new);
+    let mut needs_restart = needs_restart(&old, &new);
+    if agent.kernel().is_none() && addresses(&old) != addresses(&new) {
+        needs_restart.push("services[].address (without eBPF)".to_owned());
+    }
     let new = keep_what_needs_a_restart(&old, new);
     let changed = *old != new;
     if changed {
@@ -84,6 +87,14 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
     check(old.dns.port != new.dns.port, "dns.port");
     check(old.dns.ttl != new.dns.ttl, "dns.ttl");
     keys
+}
+
+/// What `--no-ebpf` listens on, which it does at its start.
+fn addresses(settings: &Settings) -> BTreeSet<(IpAddr, u16)> {
+    (settings.services.iter())
+        .flat_map(|service| service.ports.iter().map(move |port| (service, port.port.get())))
+        .flat_map(|(service, port)| service.addresses.iter().map(move |&ip| (ip, port)))
+        .collect()
 }
 
 fn keep_what_needs_a_restart(old: &Settings, mut new: Settings) -> Settings {

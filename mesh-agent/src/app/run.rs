@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, namespaces, pulse, reload, watch};
+use super::{agent::Agent, descriptors, namespaces, pulse, reload, watch};
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
     config, datapath,
@@ -44,7 +44,7 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
         datapath::prepare(&settings.capture.pins, &settings.capture.cgroups);
         require(&settings)?;
     }
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     // Control only: traffic has its own threads. Two, so that a slow scrape
     // never delays the heartbeat.
     tokio::runtime::Builder::new_multi_thread()
@@ -71,16 +71,6 @@ fn require(settings: &Settings) -> anyhow::Result<()> {
         missing.concat()
     );
     Ok(())
-}
-
-/// Two descriptors for each proxied connection: the default limit is soon hit.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::warn!(%error, "raising the limit of open files failed");
-    }
 }
 
 async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
