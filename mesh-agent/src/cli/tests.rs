@@ -58,12 +58,17 @@ fn an_unreachable_agent_is_named_with_a_way_out() {
     }
 }
 
+/// What people are told of.
+fn visible(root: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    root.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set())
+}
+
 #[test]
 fn commands_are_well_formed_and_teach() {
     Cli::command().debug_assert();
     let mut root = Cli::command();
     root.build();
-    for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
+    for command in visible(&root) {
         assert!(command.get_about().is_some(), "{}", command.get_name());
         let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
         assert!(long.contains("Examples:\n  "), "{}", command.get_name());
@@ -75,7 +80,7 @@ fn the_reference_has_every_command_and_code() {
     let page = reference();
     let mut root = Cli::command();
     root.build();
-    for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
+    for command in visible(&root) {
         let heading = format!("\n## {}\n", command.get_name());
         assert_eq!(page.matches(&heading).count(), 1, "{heading}");
     }
