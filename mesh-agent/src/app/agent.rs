@@ -39,8 +39,6 @@ pub(super) struct Agent {
     pub dns: Dns,
     /// Reloads that were accepted, and refused.
     pub reloads: (AtomicU64, AtomicU64),
-    /// Closes of the kernel path that were reported.
-    pub closes: AtomicU64,
     config: PathBuf,
     kernel: Option<Kernel>,
     settings: ArcSwap<Settings>,
@@ -114,7 +112,6 @@ impl Agent {
             proxy,
             dns,
             reloads: Default::default(),
-            closes: AtomicU64::new(0),
             config: options.config,
             kernel,
             settings: ArcSwap::from_pointee(settings),

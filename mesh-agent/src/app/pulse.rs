@@ -1,10 +1,7 @@
 //! The heartbeat, and with it the reports of the hooks: one timer for both, so
 //! that an idle node wakes up once per period and no more.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use tokio::{
     sync::mpsc,
@@ -15,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{agent::Agent, namespaces::Missing};
 use crate::{
     admin::AgentState,
-    datapath::{Event, Events, Heartbeat},
+    datapath::{Event, Events, Heartbeat, Record},
 };
 
 /// Reports taken in at one go: a flood must not hold up the heartbeat.
@@ -68,31 +65,27 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             // Full: the same namespaces are reported again with the next connect.
             let _ = missing.try_send(Missing { pid, cookie: netns });
         }
-        Event::Closed(record) => {
-            agent.closes.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(
-                target: "mesh_agent::access",
-                service = record.service,
-                original = %record.original.to_socket_addr(),
-                instance = %record.backend_address.to_socket_addr(),
-                pid = record.pid,
-                duration_us = record.duration_ns / 1000,
-                sent = record.bytes_sent,
-                received = record.bytes_received,
-                rtt_us = record.srtt_us,
-                "closed"
-            );
-        }
-        Event::Failed(record) => {
-            tracing::debug!(
-                target: "mesh_agent::access",
-                service = record.service,
-                original = %record.original.to_socket_addr(),
-                instance = %record.backend_address.to_socket_addr(),
-                pid = record.pid,
-                duration_us = record.duration_ns / 1000,
-                "connect failed"
-            );
-        }
+        Event::Closed(record) => log_access(agent, &record, "closed"),
+        Event::Failed(record) => log_access(agent, &record, "connect failed"),
     }
+}
+
+/// The access log of the kernel path.
+fn log_access(agent: &Agent, record: &Record, outcome: &'static str) {
+    if !tracing::enabled!(target: "mesh_agent::access", tracing::Level::DEBUG) {
+        return;
+    }
+    let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
+    tracing::debug!(
+        target: "mesh_agent::access",
+        service = service.map(|(name, ..)| name.to_string()),
+        original = %record.original.to_socket_addr(),
+        instance = %record.backend_address.to_socket_addr(),
+        pid = record.pid,
+        duration_us = record.duration_ns / 1000,
+        sent = record.bytes_sent,
+        received = record.bytes_received,
+        rtt_us = record.srtt_us,
+        outcome
+    );
 }

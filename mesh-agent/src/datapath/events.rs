@@ -2,8 +2,8 @@
 //! closed or failed.
 
 use aya::maps::{MapData, RingBuf};
-use mesh_common::event::Event as Record;
-pub use mesh_common::event::kind;
+pub use mesh_common::event::Event as Record;
+use mesh_common::event::kind;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// One report.

@@ -22,7 +22,7 @@ mod sys;
 mod tables;
 
 pub use capture::{Captured, scan};
-pub use events::{Event, Events};
+pub use events::{Event, Events, Record};
 pub use heartbeat::Heartbeat;
 pub use hooks::{Attached, Hooks};
 pub use kernel_log::forward as forward_kernel_log;

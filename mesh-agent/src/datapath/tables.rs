@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap as StdHashMap,
-    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -244,12 +243,6 @@ impl Tables {
         self.services.get(self.ports.get(port)?, 0).ok()
     }
 
-    pub fn backend_counters(&self, port: &PortKey, address: SocketAddr) -> Option<Backend> {
-        let at = (*self.ports.get(port)?, Address::from(address));
-        let (id, _) = self.contents.backends.iter().find(|&(_, found)| *found == at)?;
-        self.backends.get(id, 0).ok()
-    }
-
     /// Counters of all backends, by service port and address.
     pub fn all_backend_counters(&self) -> StdHashMap<(u32, Address), Backend> {
         (self.backends.iter().flatten())
@@ -260,6 +253,11 @@ impl Tables {
     /// The number by which the kernel knows a service port.
     pub fn port_id(&self, port: &PortKey) -> Option<u32> {
         self.ports.get(port).copied()
+    }
+
+    /// The service port behind a number of the kernel's.
+    pub fn port_of(&self, id: u32) -> Option<PortKey> {
+        self.ports.iter().find(|&(_, &known)| known == id).map(|(port, _)| port.clone())
     }
 
     /// How often each reason decided, over all CPUs.
