@@ -1,8 +1,8 @@
 //! Both ends of a gRPC conversation, by tonic and its health service: the tests
 //! run it inside pods.
 //!
-//! - `grpc server NAME PORT`: the health service. It knows the service ``, which
-//!   serves, and `flip`, which changes its mind all the time; answers carry NAME.
+//! - `grpc server NAME PORT`: the health service. It knows the service without a name,
+//!   which serves, and `flip`, which changes its mind all the time; answers carry NAME.
 //! - `grpc check AUTHORITY SERVICE COUNT CONCURRENCY`: calls Check over one
 //!   connection and prints how many calls had which outcome.
 //! - `grpc watch AUTHORITY SERVICE COUNT`: prints the first messages of a stream.

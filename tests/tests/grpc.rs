@@ -32,7 +32,7 @@ fn scene(name: &str) -> Result<Scene> {
     let service = |(number, protocol): (u8, &'static str)| {
         let mut service = Service::new(protocol, number, (protocol, "proxy"), &pods, 50051);
         // One address for each, so that equal shares are three.
-        service.instances.retain(|instance| instance.is_ipv4());
+        service.instances.retain(std::net::SocketAddr::is_ipv4);
         service
     };
     let services: Vec<_> = (20..).zip(PROTOCOLS).map(service).collect();

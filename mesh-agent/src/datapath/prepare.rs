@@ -35,7 +35,7 @@ pub fn prepare(pins: &Path, cgroups: &[PathBuf]) {
                 "there was no such cgroup: made it, empty; nothing is captured until a process is in it"
             ),
             Err(error) => {
-                tracing::warn!(cgroup = %cgroup.display(), %error, "can't make the cgroup")
+                tracing::warn!(cgroup = %cgroup.display(), %error, "can't make the cgroup");
             }
         }
     }
