@@ -45,6 +45,8 @@ pub(super) struct Agent {
     registry: tokio::sync::Mutex<Registry>,
     state: watch::Sender<AgentState>,
     last_reload: Mutex<Option<LastReload>>,
+    /// Held for a whole reload: the file's watcher and a command may come at once.
+    pub reloading: tokio::sync::Mutex<()>,
     namespaces: ArcSwap<(Vec<Tracked>, Vec<String>)>,
 }
 
@@ -118,6 +120,7 @@ impl Agent {
             registry: tokio::sync::Mutex::new(registry),
             state: watch::Sender::new(AgentState::Starting),
             last_reload: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
             namespaces: ArcSwap::default(),
         });
         if agent.kernel.is_none() {

@@ -11,6 +11,7 @@ use crate::{
 
 /// Reads the file again and puts it into force.
 pub(super) async fn reload(agent: &Agent) -> Result<ReloadOutcome, ControlError> {
+    let _alone = agent.reloading.lock().await;
     let path = agent.config_path();
     let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
     let outcome = match loaded {

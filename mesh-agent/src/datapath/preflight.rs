@@ -51,6 +51,19 @@ impl State {
 /// the agent says on a machine that one doesn't have.
 pub const SIMULATE: &str = "MESH_AGENT_SIMULATE_MISSING";
 
+/// What a finding can be called.
+const NAMES: [&str; 9] = [
+    "capabilities",
+    "kernel",
+    "btf",
+    "cgroup2",
+    "bpffs",
+    "netns-cookie",
+    "capture",
+    "programs",
+    "other-programs",
+];
+
 /// Looks at everything. Changes nothing: programs are loaded and dropped.
 pub fn check(pins: &Path, cgroups: &[PathBuf]) -> Vec<Finding> {
     let mut findings = required(pins, cgroups);
@@ -70,6 +83,9 @@ pub fn required(pins: &Path, cgroups: &[PathBuf]) -> Vec<Finding> {
 
 fn simulate(findings: &mut [Finding]) {
     let Ok(names) = std::env::var(SIMULATE) else { return };
+    for name in names.split(',').filter(|name| !NAMES.contains(name)) {
+        tracing::warn!(name, known = NAMES.join(","), "{SIMULATE} names nothing that is checked");
+    }
     for finding in findings.iter_mut().filter(|f| names.split(',').any(|name| name == f.name)) {
         finding.state = State::Missing;
         finding.detail = format!("simulated by {SIMULATE}");
