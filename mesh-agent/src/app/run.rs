@@ -88,19 +88,17 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let mut log = None;
-    let control: Arc<dyn Control> = Arc::clone(&agent) as Arc<dyn Control>;
-    tasks.spawn(admin::serve_socket(socket, Arc::clone(&control), stop.clone()));
-    if let Some(listener) = http {
-        tasks.spawn(admin::serve_http(listener, control, stop.clone()));
-    }
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
-    if let Some(feeds) = feeds {
+    if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
         // Before the hooks are attached, so that a start is complete.
         let tracker = tracker.first_scan().await;
         let (missing, found) = tokio::sync::mpsc::channel(256);
         tasks.spawn(tracker.run(found, stop.clone()));
         log = Some(tasks.spawn(feeds.log));
+        // The listeners are open: from here on the hooks may count on us.
+        feeds.heartbeat.beat()?;
+        agent.note_beat();
         agent.attach_hooks()?;
         tasks.spawn(pulse::run(
             feeds.heartbeat,
@@ -111,6 +109,13 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         ));
     }
     agent.set_state(AgentState::Serving);
+    // Commands that came earlier wait in the socket's queue: who gets an answer
+    // knows that the hooks are attached.
+    let control: Arc<dyn Control> = Arc::clone(&agent) as Arc<dyn Control>;
+    tasks.spawn(admin::serve_socket(socket, Arc::clone(&control), stop.clone()));
+    if let Some(listener) = http {
+        tasks.spawn(admin::serve_http(listener, control, stop.clone()));
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "serving");
 
     until_stopped(&agent).await?;
