@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -148,9 +147,25 @@ async fn accept(
             }
         }
     }
-    // The kernel has completed these handshakes: their clients count on us.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        start(&worker, &space, stream, peer);
+    if let Err(error) = take_the_rest(&worker, &space, listener) {
+        tracing::warn!(%error, "emptying a listener's queue failed");
+    }
+}
+
+/// The kernel has completed these handshakes: their clients count on us. Asked
+/// of the socket itself, because the runtime knows of a connection only after
+/// its next look at the kernel.
+fn take_the_rest(worker: &Rc<Worker>, space: &Rc<Space>, listener: TcpListener) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                start(worker, space, TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
 }
 
