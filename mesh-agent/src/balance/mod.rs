@@ -36,8 +36,10 @@ impl Balancer {
     pub fn pick(&self, random: u32, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let slots = u32::try_from(self.schedule.len()).ok()?;
         let turn = match self.algorithm {
-            Algorithm::RoundRobin => self.cursor.fetch_add(1, Ordering::Relaxed),
-            Algorithm::Random => 0,
+            Algorithm::RoundRobin | Algorithm::Weighted => {
+                self.cursor.fetch_add(1, Ordering::Relaxed)
+            }
+            _ => 0,
         };
         let first = select::slot(code(self.algorithm), slots, turn, random)? as usize;
         let (before, after) = self.schedule.split_at(first);
@@ -64,8 +66,11 @@ pub fn schedule(weights: &[Weight]) -> Box<[u32]> {
 /// The number by which the kernel knows an algorithm.
 pub const fn code(algorithm: Algorithm) -> u8 {
     match algorithm {
-        Algorithm::RoundRobin => algorithm::ROUND_ROBIN,
-        Algorithm::Random => algorithm::RANDOM,
+        Algorithm::RoundRobin | Algorithm::Weighted => algorithm::ROUND_ROBIN,
+        Algorithm::Random
+        | Algorithm::LeastConnections
+        | Algorithm::LeastResponseTime
+        | Algorithm::ConsistentHash => algorithm::RANDOM,
     }
 }
 

@@ -141,7 +141,7 @@ pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Ch
 }
 
 fn checked_port(service: &ServiceSpec, port: Port) -> CheckedPort {
-    let (path, why) = match service.path.resolve(port.protocol) {
+    let (path, why) = match service.path.resolve(port.protocol, &service.policy) {
         Ok((path, why)) => (path.name(), why.to_owned()),
         Err(conflict) => ("none", conflict.to_string()),
     };

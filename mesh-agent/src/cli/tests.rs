@@ -146,6 +146,8 @@ fn settings() -> Settings {
         path: PathChoice::Auto,
         on_agent_failure: OnAgentFailure::Open,
         static_instances: Vec::new(),
+        sources: Vec::new(),
+        routes: Vec::new(),
         policy: Policy::default(),
     };
     Settings {
@@ -158,6 +160,7 @@ fn settings() -> Settings {
         dns: Dns::default(),
         limits: Limits::default(),
         locality: Locality::default(),
+
         services: vec![service],
     }
 }

@@ -9,8 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        Algorithm, Instance, Locality, PathChoice, Policy, Port, Protocol, ServiceName,
-        ServiceSpec, Timeouts, Weight,
+        Instance, Locality, PathChoice, Policy, Port, Protocol, ServiceName, ServiceSpec, Weight,
     },
     registry::Registry,
 };
@@ -32,6 +31,8 @@ fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> S
         port: NonZeroU16::new(8080),
         weight: Weight(weight),
         locality: Locality::default(),
+        priority: 0,
+        labels: std::sync::Arc::default(),
     };
     let port =
         |n: u8| Port { port: NonZeroU16::new(80 + u16::from(n)).unwrap(), protocol: Protocol::Tcp };
@@ -43,7 +44,9 @@ fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> S
         path: PathChoice::Auto,
         on_agent_failure: OnAgentFailure::Open,
         static_instances: instances.iter().map(instance).collect(),
-        policy: Policy { algorithm: Algorithm::RoundRobin, timeouts: Timeouts::default() },
+        sources: Vec::new(),
+        routes: Vec::new(),
+        policy: Policy::default(),
     }
 }
 

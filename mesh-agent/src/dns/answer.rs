@@ -178,6 +178,8 @@ mod tests {
             path: PathChoice::Auto,
             on_agent_failure: OnAgentFailure::Open,
             static_instances: Vec::new(),
+            sources: Vec::new(),
+            routes: Vec::new(),
             policy: Policy::default(),
         };
         let both = vec!["10.96.0.11".parse().unwrap(), "fd00::11".parse().unwrap()];

@@ -70,8 +70,12 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
                 port: NonZeroU16::new(instance.port()),
                 weight: Weight(1),
                 locality: Locality::default(),
+                priority: 0,
+                labels: Arc::default(),
             })
             .collect(),
+        sources: Vec::new(),
+        routes: Vec::new(),
         policy: Policy::default(),
     }
 }

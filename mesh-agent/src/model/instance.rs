@@ -1,6 +1,6 @@
 //! One instance of a service.
 
-use std::{fmt, net::IpAddr, num::NonZeroU16};
+use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 /// An instance as a discovery source names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -10,6 +10,10 @@ pub struct Instance {
     pub port: Option<NonZeroU16>,
     pub weight: Weight,
     pub locality: Locality,
+    /// 0 is used first: the priority of an SRV record. Ranks before locality.
+    pub priority: u16,
+    /// What routes select subsets by.
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 /// Share of picks, in proportion to the others'. 0 drains: nothing new.
@@ -28,11 +32,12 @@ pub struct Locality {
     pub cloud: String,
     pub region: String,
     pub zone: String,
+    pub node: String,
 }
 
 impl fmt::Display for Locality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [&self.cloud, &self.region, &self.zone];
+        let parts = [&self.cloud, &self.region, &self.zone, &self.node];
         let known = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
         for (index, part) in parts[..known].iter().enumerate() {
             if index > 0 {

@@ -4,17 +4,33 @@
 //! in here does I/O, knows where a value came from, or checks it again.
 
 mod algorithm;
+mod failover;
+mod flow;
 mod instance;
+mod number;
 mod path;
 mod policy;
 mod protocol;
+mod route;
 mod service;
 mod settings;
+mod source;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, HashOn, LocalityMode, LocalityPolicy, SlowStart};
+pub use failover::{
+    Backoff, Budget, Consecutive, Failover, FailoverMode, HealthCheck, OnRemoval, Probe, Retry,
+    RetryOn,
+};
+pub use flow::{AdaptiveConcurrency, Bandwidth, ConnectionLimits, LimitBy, RateLimit};
 pub use instance::{Instance, Locality, Weight};
+pub use number::{Percent, Ratio};
 pub use path::{OnAgentFailure, Path, PathChoice, PathConflict};
 pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
+pub use route::{
+    Filter, HeaderChanges, HeaderMatch, HeaderValueMatch, PathMatch, Redirect, Route, RouteBackend,
+    RouteMatch,
+};
 pub use service::{Port, ServiceName, ServiceSpec};
 pub use settings::{Admin, Capture, Dns, Limits, Settings};
+pub use source::{DnsRecord, DnsSource, HttpFormat, HttpSource, Source};

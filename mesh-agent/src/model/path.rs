@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Protocol;
+use super::{Policy, Protocol};
 
 /// `path` of a service, as the operator wrote it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,15 +38,22 @@ pub enum OnAgentFailure {
 pub struct PathConflict;
 
 impl PathChoice {
-    /// The path for a port of this protocol, and the reason in words.
-    pub fn resolve(self, protocol: Protocol) -> Result<(Path, &'static str), PathConflict> {
+    /// The path for a port of this protocol under this policy, and the reason
+    /// in words.
+    pub fn resolve(
+        self,
+        protocol: Protocol,
+        policy: &Policy,
+    ) -> Result<(Path, &'static str), PathConflict> {
         match (self, protocol) {
             (Self::Proxy, Protocol::Udp) => Err(PathConflict),
             (Self::Kernel, _) => Ok((Path::Kernel, "path: kernel")),
             (Self::Proxy, _) => Ok((Path::Proxy, "path: proxy")),
-            (Self::Auto, Protocol::Tcp | Protocol::Udp) => {
-                Ok((Path::Kernel, "auto: nothing in its policy needs the agent"))
-            }
+            (Self::Auto, Protocol::Udp) => Ok((Path::Kernel, "auto: udp")),
+            (Self::Auto, Protocol::Tcp) => Ok(match policy.needs_agent() {
+                Some(why) => (Path::Proxy, why),
+                None => (Path::Kernel, "auto: nothing in its policy needs the agent"),
+            }),
             (Self::Auto, Protocol::Auto) => {
                 Ok((Path::Proxy, "auto: the agent finds out the protocol"))
             }

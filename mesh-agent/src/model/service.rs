@@ -3,7 +3,7 @@
 
 use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 
-use super::{Instance, OnAgentFailure, PathChoice, Policy, Protocol};
+use super::{Instance, OnAgentFailure, PathChoice, Policy, Protocol, Route, Source};
 
 /// Unique among services.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,10 @@ pub struct ServiceSpec {
     pub path: PathChoice,
     pub on_agent_failure: OnAgentFailure,
     pub static_instances: Vec<Instance>,
+    /// Their instances and the static ones make one pool.
+    pub sources: Vec<Source>,
+    /// Of its HTTP ports; in the order of the file.
+    pub routes: Vec<Route>,
     pub policy: Policy,
 }
 

@@ -69,7 +69,8 @@ pub(super) async fn connect(
     let address = endpoint.address;
     let worker = &connection.worker;
     let connecting = net::connect_tcp(&connection.space.namespace, address, worker.socket);
-    let error = match tokio::time::timeout(port.policy.timeouts.connect, connecting).await {
+    let error = match tokio::time::timeout(port.policy.timeouts.connect_at_most(), connecting).await
+    {
         Ok(Ok(stream)) => {
             // Failing, a vanished peer is noticed later.
             let _ = net::keep_alive(&stream);

@@ -158,7 +158,7 @@ fn build_port(
     }
     let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.effective_weight()).collect();
     let (path, path_reason) =
-        spec.path.resolve(port.protocol).expect("a validated path fits its protocol");
+        spec.path.resolve(port.protocol, policy).expect("a validated path fits its protocol");
     let built = ServicePort {
         service: spec.name.clone(),
         port,
@@ -198,9 +198,13 @@ mod tests {
                         port: NonZeroU16::new(address.port()),
                         weight: Weight(1),
                         locality: Locality::default(),
+                        priority: 0,
+                        labels: Arc::default(),
                     }
                 })
                 .collect(),
+            sources: Vec::new(),
+            routes: Vec::new(),
             policy: Policy::default(),
         }
     }

@@ -170,6 +170,6 @@ impl From<Limits> for model::Limits {
 
 impl From<Locality> for model::Locality {
     fn from(raw: Locality) -> Self {
-        Self { cloud: raw.cloud.0, region: raw.region.0, zone: raw.zone.0 }
+        Self { cloud: raw.cloud.0, region: raw.region.0, zone: raw.zone.0, ..Self::default() }
     }
 }

@@ -52,6 +52,14 @@ pub enum Algorithm {
     RoundRobin,
     /// By chance, by weight.
     Random,
+    /// By weight, in turn; for weights that differ.
+    Weighted,
+    /// Of two by chance, the one with fewer in flight for its weight.
+    LeastConnections,
+    /// Of two by chance, the one that has answered faster.
+    LeastResponseTime,
+    /// The same client, or key, to the same instance.
+    ConsistentHash,
 }
 
 /// How long things may take.
@@ -60,7 +68,7 @@ pub enum Algorithm {
 pub struct Timeout {
     /// Each attempt to connect to an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = Duration(model::Timeouts::default().connect)))]
+    #[schemars(extend("default" = Duration(model::Timeouts::CONNECT_RANGE.1)))]
     pub connect: Option<Duration>,
     /// From the whole head of a request to the whole response; `0s` is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,12 +102,13 @@ impl Policy {
                 .or_else(|| algorithm(defaults))
                 .map_or(fallback.algorithm, model::Algorithm::from),
             timeouts: model::Timeouts {
-                connect: timeout(|t| t.connect).unwrap_or(fallback.timeouts.connect),
+                connect: timeout(|t| t.connect).or(fallback.timeouts.connect),
                 request: timeout(|t| t.request)
                     .or(fallback.timeouts.request)
                     .filter(|limit| !limit.is_zero()),
                 idle: timeout(|t| t.idle).unwrap_or(fallback.timeouts.idle),
             },
+            ..fallback
         }
     }
 }
@@ -109,6 +118,10 @@ impl From<Algorithm> for model::Algorithm {
         match raw {
             Algorithm::RoundRobin => Self::RoundRobin,
             Algorithm::Random => Self::Random,
+            Algorithm::Weighted => Self::Weighted,
+            Algorithm::LeastConnections => Self::LeastConnections,
+            Algorithm::LeastResponseTime => Self::LeastResponseTime,
+            Algorithm::ConsistentHash => Self::ConsistentHash,
         }
     }
 }
@@ -118,6 +131,10 @@ impl From<model::Algorithm> for Algorithm {
         match model {
             model::Algorithm::RoundRobin => Self::RoundRobin,
             model::Algorithm::Random => Self::Random,
+            model::Algorithm::Weighted => Self::Weighted,
+            model::Algorithm::LeastConnections => Self::LeastConnections,
+            model::Algorithm::LeastResponseTime => Self::LeastResponseTime,
+            model::Algorithm::ConsistentHash => Self::ConsistentHash,
         }
     }
 }

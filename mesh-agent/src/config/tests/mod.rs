@@ -230,7 +230,7 @@ fn policy_is_merged_key_by_key() {
         + "defaults: {policy: {loadBalancer: {algorithm: random}, timeout: {connect: 2s, request: 9s}}}";
     let policy = parse(&text).unwrap().services.remove(0).policy;
     assert_eq!(policy.algorithm, Algorithm::Random);
-    assert_eq!(policy.timeouts.connect, std::time::Duration::from_secs(2));
+    assert_eq!(policy.timeouts.connect, Some(std::time::Duration::from_secs(2)));
     assert_eq!(policy.timeouts.request, None);
     assert_eq!(policy.timeouts.idle, crate::model::Timeouts::default().idle);
 }

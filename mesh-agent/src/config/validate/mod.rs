@@ -84,6 +84,8 @@ fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
             .iter()
             .map(service::instance)
             .collect::<Option<_>>()?,
+        sources: Vec::new(),
+        routes: Vec::new(),
         policy: raw.policy.over(&file.defaults.policy),
     })
 }

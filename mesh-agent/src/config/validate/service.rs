@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use super::{Reporter, Step};
@@ -42,6 +43,8 @@ pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
         port: raw.port,
         weight: model::Weight(raw.weight),
         locality: raw.locality.clone().into(),
+        priority: 0,
+        labels: Arc::default(),
     })
 }
 
@@ -56,7 +59,9 @@ fn ports(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
                 format!("port {}/{transport} stands in ports[{first}] too; remove one", port.port);
             reporter.report(&steps, message);
         }
-        if let Err(conflict) = model::PathChoice::from(service.path).resolve(port.protocol) {
+        if let Err(conflict) =
+            model::PathChoice::from(service.path).resolve(port.protocol, &model::Policy::default())
+        {
             let steps = [here, &["path".into()]].concat();
             reporter.report(&steps, format!("doesn't fit port {}: {conflict}", port.port));
         }

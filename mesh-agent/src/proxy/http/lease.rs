@@ -79,7 +79,7 @@ impl Exchange<'_> {
             Some(stream) => stream,
             None => upstream::connect(&self.session.connection, &self.port, endpoint).await?,
         };
-        let patience = self.port.policy.timeouts.connect;
+        let patience = self.port.policy.timeouts.connect_at_most();
         match pool::start_http2(stream, endpoint, pool, patience).await {
             Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
             // Some HTTP/1 servers hang up on the preface without a word; it is

@@ -81,6 +81,8 @@ impl Mesh {
             path: PathChoice::Proxy,
             on_agent_failure: OnAgentFailure::Open,
             static_instances: instances.iter().copied().map(instance).collect(),
+            sources: Vec::new(),
+            routes: Vec::new(),
             policy,
         };
         let mut registry = Registry::new();
@@ -125,6 +127,8 @@ fn instance(address: SocketAddr) -> Instance {
         port: NonZeroU16::new(address.port()),
         weight: Weight(1),
         locality: Locality::default(),
+        priority: 0,
+        labels: Arc::default(),
     }
 }
 

@@ -1,0 +1,90 @@
+//! HTTP routes of a service: the model of Gateway API's HTTPRoute.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{Retry, ServiceName};
+
+/// The first rule with a match wins, matches compared as Gateway API orders
+/// them: exact path, longest prefix, regex, method, most headers, first written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub name: String,
+    /// Lower case; `*.example.org` matches any one or more labels. All where empty.
+    pub hosts: Vec<String>,
+    /// Any of them; all requests where empty.
+    pub matches: Vec<RouteMatch>,
+    pub filters: Vec<Filter>,
+    /// By weight; the service's own instances where empty.
+    pub backends: Vec<RouteBackend>,
+    pub timeout: Option<Duration>,
+    pub retry: Option<Retry>,
+}
+
+/// All conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteMatch {
+    pub path: Option<PathMatch>,
+    /// Upper case.
+    pub method: Option<String>,
+    pub headers: Vec<HeaderMatch>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    Exact(String),
+    /// Of whole path segments.
+    Prefix(String),
+    /// Of the whole path; validated.
+    Regex(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Lower case.
+    pub name: String,
+    pub value: HeaderValueMatch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderValueMatch {
+    Exact(String),
+    Regex(String),
+    Present,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    RequestHeaders(HeaderChanges),
+    ResponseHeaders(HeaderChanges),
+    Redirect(Redirect),
+}
+
+/// Names are lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderChanges {
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+    pub remove: Vec<String>,
+}
+
+/// What isn't set stays as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub path: Option<String>,
+    pub status: u16,
+}
+
+/// Where a route's requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteBackend {
+    /// Another service; this one where `None`.
+    pub service: Option<ServiceName>,
+    /// Of that service; the port that was connected to where `None`.
+    pub port: Option<std::num::NonZeroU16>,
+    /// Instances with all of these labels; all where empty.
+    pub subset: Arc<BTreeMap<String, String>>,
+    pub weight: u32,
+}
