@@ -310,9 +310,9 @@ fn merging() {
     assert_eq!(*own.retry.on, [RetryOn::ServerError]);
     let backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(2) };
     assert_eq!(own.retry.backoff, backoff);
-    let check = own.health_check.unwrap();
-    assert_eq!((check.interval, check.timeout), (Duration::from_secs(9), Duration::from_secs(2)));
-    assert!(matches!(&check.probe, Probe::Http { path, .. } if path == "/ready"));
+    let health = own.health_check.unwrap();
+    assert_eq!((health.interval, health.timeout), (Duration::from_secs(9), Duration::from_secs(2)));
+    assert!(matches!(&health.probe, Probe::Http { path, .. } if path == "/ready"));
     assert_eq!(own.slow_start.unwrap().window, Duration::from_secs(9));
     assert_eq!(own.slow_start.unwrap().min_weight, Percent(1));
     assert_eq!(own.rate_limits.iter().map(|limit| limit.requests).collect::<Vec<_>>(), [1]);
