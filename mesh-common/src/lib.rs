@@ -16,6 +16,7 @@ pub mod connection;
 pub mod event;
 pub mod exclude;
 pub mod frontend;
+pub mod gcra;
 pub mod map;
 pub mod reason;
 pub mod schedule;
