@@ -13,6 +13,7 @@
 pub mod address;
 pub mod backend;
 pub mod connection;
+pub mod ejection;
 pub mod event;
 pub mod exclude;
 pub mod frontend;
