@@ -16,6 +16,7 @@ pub mod connection;
 pub mod event;
 pub mod exclude;
 pub mod frontend;
+pub mod gcra;
 pub mod limits;
 pub mod map;
 pub mod pace;

@@ -19,9 +19,16 @@ pub const FLOWS: &str = "FLOWS";
 pub const REVERSE: &str = "REVERSE";
 pub const REASONS: &str = "REASONS";
 pub const EVENTS: &str = "EVENTS";
+/// What service ports let through, see [`crate::limits`].
+pub const LIMITS: &str = "LIMITS";
+pub const METERS: &str = "METERS";
+/// Connections that share a bandwidth, see [`crate::pace`].
+pub const GROUPS: &str = "GROUPS";
+pub const PACED: &str = "PACED";
+pub const ENDS: &str = "ENDS";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 19] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -36,6 +43,11 @@ pub const ALL: [&str; 14] = [
     REVERSE,
     REASONS,
     EVENTS,
+    LIMITS,
+    METERS,
+    GROUPS,
+    PACED,
+    ENDS,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -49,6 +61,10 @@ pub mod capacity {
     pub const CONNECTIONS: usize = 262_144;
     pub const FLOWS: usize = 16_384;
     pub const REVERSE: usize = 16_384;
+    pub const LIMITS: usize = SERVICES;
+    pub const METERS: usize = 16_384;
+    pub const GROUPS: usize = 16_384;
+    pub const ENDS: usize = 4_096;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

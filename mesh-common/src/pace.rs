@@ -87,6 +87,8 @@ const MOST: u64 = 1 << 36;
 /// No share is below, bytes per second: a socket that sends a packet in a
 /// minute would not see its share grow.
 const LEAST: u64 = 2_048;
+/// Beside the round trip, for acknowledgements that are late.
+const WINDOW_US: u64 = 10_000;
 /// 1.0 of a ratio.
 const ONE: u64 = 1 << 16;
 
@@ -122,6 +124,25 @@ pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u6
     let share = correct(group.share, target, moved);
     let least = if fair / 2 < LEAST { LEAST } else { fair / 2 };
     (clamp(share, least, limit + limit / 4), excess)
+}
+
+/// What a connection starts with that is the `members`th: what it has a right
+/// to, until it has seen a round.
+#[inline(always)]
+pub const fn first(limit: u64, share: u64, members: u64) -> u64 {
+    let fair = limit / if members == 0 { 1 } else { members };
+    clamp(if share < fair { share } else { fair }, LEAST, MOST)
+}
+
+/// How many packets a socket of this rate needs under way, so that pacing and
+/// not the window holds it back. A bound keeps the kernel from sending 64 KiB at
+/// a time where the round trip is short.
+#[inline(always)]
+pub const fn window(rate: u64, srtt_us: u32, mss: u32) -> u32 {
+    let mss = if mss == 0 { 1460 } else { mss as u64 };
+    let time_us = srtt_us as u64 + WINDOW_US;
+    let rate = if rate > MOST { MOST } else { rate };
+    clamp(2 * rate * time_us / SECOND_US / mss + 1, 4, 1 << 20) as u32
 }
 
 /// Scales the share so that the next round moves `target` where this one moved

@@ -19,6 +19,7 @@ mod lifecycle;
 mod log;
 mod maps;
 mod message;
+mod pace;
 mod peer;
 mod scope;
 mod storage;

@@ -11,7 +11,9 @@ use mesh_common::{
     connection::{Connection, Flow, FlowKey, ReverseKey},
     event::Event,
     frontend::{Frontend, FrontendKey},
+    limits::{Limits, MeterKey},
     map::capacity,
+    pace::{EndsKey, Group, GroupKey, Paced},
     reason,
     service::Service,
     settings::Settings,
@@ -67,3 +69,18 @@ pub static REASONS: PerCpuArray<u64, { reason::COUNT }> = PerCpuArray::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { capacity::EVENTS }> = RingBuf::new();
+
+#[btf_map]
+pub static LIMITS: HashMap<u32, Limits, { capacity::LIMITS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static METERS: LruHashMap<MeterKey, u64, { capacity::METERS }> = LruHashMap::new();
+
+#[btf_map]
+pub static GROUPS: LruHashMap<GroupKey, Group, { capacity::GROUPS }> = LruHashMap::new();
+
+#[btf_map]
+pub static PACED: SkStorage<Paced> = SkStorage::new();
+
+#[btf_map]
+pub static ENDS: LruHashMap<EndsKey, GroupKey, { capacity::ENDS }> = LruHashMap::new();
