@@ -104,7 +104,7 @@ pub const fn is_over(limit: u64, elapsed_ns: u64, bytes: u64) -> bool {
 pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u64, i64) {
     let limit = if limit > MOST { MOST } else { limit };
     let members = if group.members == 0 || group.members > 1 << 20 { 1 } else { group.members };
-    let fair = limit / members;
+    let fair = divide(limit, members);
     if elapsed_ns > FORGET_NS {
         return (clamp(group.share, fair, limit), 0);
     }
@@ -120,7 +120,7 @@ pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u6
         (limit / 4) as i64,
         (limit + limit / 5) as i64,
     ) as u64;
-    let moved = bytes * SECOND_US / elapsed_us;
+    let moved = divide(bytes * SECOND_US, elapsed_us);
     let share = correct(group.share, target, moved);
     let least = if fair / 2 < LEAST { LEAST } else { fair / 2 };
     (clamp(share, least, limit + limit / 4), excess)
@@ -130,7 +130,7 @@ pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u6
 /// to, until it has seen a round.
 #[inline(always)]
 pub const fn first(limit: u64, share: u64, members: u64) -> u64 {
-    let fair = limit / if members == 0 { 1 } else { members };
+    let fair = divide(limit, members);
     clamp(if share < fair { share } else { fair }, LEAST, MOST)
 }
 
@@ -139,20 +139,27 @@ pub const fn first(limit: u64, share: u64, members: u64) -> u64 {
 /// a time where the round trip is short.
 #[inline(always)]
 pub const fn window(rate: u64, srtt_us: u32, mss: u32) -> u32 {
-    let mss = if mss == 0 { 1460 } else { mss as u64 };
     let time_us = srtt_us as u64 + WINDOW_US;
     let rate = if rate > MOST { MOST } else { rate };
-    clamp(2 * rate * time_us / SECOND_US / mss + 1, 4, 1 << 20) as u32
+    clamp(divide(2 * rate * time_us / SECOND_US, mss as u64), 4, 1 << 20) as u32
 }
 
 /// Scales the share so that the next round moves `target` where this one moved
 /// `moved`, if all go on as they did.
 const fn correct(share: u64, target: u64, moved: u64) -> u64 {
-    let ratio = if moved == 0 { 2 * ONE } else { target * ONE / moved };
+    let ratio = divide(target * ONE, moved);
     let ratio = clamp(ratio, ONE / 64, 2 * ONE);
     // Small differences are noise of single packets: half of them is enough.
     let ratio = if ratio > ONE / 2 { (ratio + ONE) / 2 } else { ratio };
     share * ratio / ONE
+}
+
+/// Without a panic that the kernel's verifier would have to follow.
+const fn divide(value: u64, by: u64) -> u64 {
+    match value.checked_div(by) {
+        Some(quotient) => quotient,
+        None => MOST,
+    }
 }
 
 const fn clamp(value: u64, least: u64, most: u64) -> u64 {

@@ -9,7 +9,7 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock,
+        BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock,
         bpf_sock_ops,
     },
     helpers::{
