@@ -11,12 +11,15 @@
 #![no_std]
 
 pub mod address;
+pub mod affinity;
 pub mod backend;
 pub mod connection;
 pub mod event;
 pub mod exclude;
 pub mod frontend;
+pub mod lookup;
 pub mod map;
+pub mod policy;
 pub mod reason;
 pub mod schedule;
 pub mod select;
