@@ -20,14 +20,14 @@ use aya_ebpf::{
 };
 use mesh_common::{
     address::Address,
-    limits::Limits,
-    pace::{self, EndsKey, Group, GroupKey, Paced, direction},
+        pace::{self, EndsKey, Group, GroupKey, Paced, direction},
+    policy::{Policy, flag},
     socket::Socket,
 };
 
 use crate::{
     count,
-    maps::{ENDS, GROUPS, LIMITS, PACED},
+    maps::{ENDS, GROUPS, PACED, POLICIES},
 };
 
 const SOL_SOCKET: i32 = 1;
@@ -48,18 +48,18 @@ macro_rules! load {
 /// A connection of the kernel path is established, at the client's end.
 #[inline(always)]
 pub fn connected(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &Socket, client: Address) {
-    let Some(limits) = LIMITS.get_ptr(socket.service) else { return };
+    let Some(policy) = POLICIES.get_ptr(socket.service) else { return };
     // SAFETY: a live map value.
-    let limits = unsafe { &*limits };
-    let netns = if limits.bandwidth_by_client != 0 { socket.netns } else { 0 };
+    let policy = unsafe { &*policy };
+    let netns = if policy.flags & flag::BANDWIDTH_BY_CLIENT != 0 { socket.netns } else { 0 };
     let group = |direction| GroupKey { netns, service: socket.service, direction, zero: [0; 3] };
-    if limits.download > 0 {
+    if policy.download > 0 {
         let ends = EndsKey { client, instance: socket.actual };
         // Where even an LRU map has no room, this one isn't paced.
         let _ = ENDS.insert(ends, group(direction::DOWNLOAD), 0);
     }
-    if limits.upload > 0 {
-        join(ctx, sk, group(direction::UPLOAD), limits.upload);
+    if policy.upload > 0 {
+        join(ctx, sk, group(direction::UPLOAD), policy.upload);
     }
 }
 
@@ -173,11 +173,11 @@ fn set(ctx: &SockOpsContext, level: i32, name: i32, value: &mut u32) {
 
 #[inline(always)]
 fn limit(group: &GroupKey) -> Option<u64> {
-    let limits: *const Limits = LIMITS.get_ptr(group.service)?;
+    let policy: *const Policy = POLICIES.get_ptr(group.service)?;
     // SAFETY: a live map value.
-    let limits = unsafe { &*limits };
+    let policy = unsafe { &*policy };
     let limit =
-        if group.direction == direction::DOWNLOAD { limits.download } else { limits.upload };
+        if group.direction == direction::DOWNLOAD { policy.download } else { policy.upload };
     (limit > 0).then_some(limit)
 }
 
