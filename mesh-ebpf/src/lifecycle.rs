@@ -22,7 +22,7 @@ use mesh_common::{
 
 use crate::{
     count, log, pace,
-    maps::{BACKENDS, CONNECTIONS, EVENTS, ORIGINALS},
+    maps::{BACKENDS, CONNECTIONS, EVENTS, ORIGINALS, SERVICES},
     storage,
 };
 
@@ -89,9 +89,14 @@ fn syn_sent(ctx: &SockOpsContext, socket: &mut Socket) {
     // SAFETY: takes nothing.
     socket.opened_ns = unsafe { bpf_ktime_get_ns() };
     socket.stage = stage::SYN_SENT;
-    if socket.route == route::BACKEND
-        && let Some(backend) = backend(socket)
-    {
+    if socket.route != route::BACKEND {
+        return;
+    }
+    if let Some(service) = SERVICES.get_ptr_mut(socket.service) {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).opened, 1) };
+    }
+    if let Some(backend) = backend(socket) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*backend).opened, 1) };
     }
@@ -145,6 +150,10 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         // The agent removes it at accept; this is for what it never accepted.
         let _ = ORIGINALS.remove(original_key(socket, client(ctx)));
         return;
+    }
+    if let Some(service) = SERVICES.get_ptr_mut(socket.service) {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).closed, 1) };
     }
     let failed = reached == stage::SYN_SENT;
     if failed {

@@ -16,6 +16,7 @@ mod context;
 mod count;
 mod dns;
 mod lifecycle;
+mod limit;
 mod log;
 mod maps;
 mod message;
