@@ -79,6 +79,7 @@ impl Agent {
     ) -> anyhow::Result<(Arc<Self>, Option<Feeds>)> {
         let mut registry = Registry::new();
         let snapshots = registry.reader();
+        registry.locate(settings.locality.clone());
         registry.configure(settings.services.clone());
 
         let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
@@ -231,10 +232,12 @@ impl Agent {
     /// Puts new settings into force, or leaves everything as it was.
     pub async fn put_into_force(&self, old: &Settings, new: Settings) -> Result<(), ControlError> {
         let mut registry = self.registry.lock().await;
+        registry.locate(new.locality.clone());
         registry.configure(new.services.clone());
         if let Some(kernel) = &self.kernel {
             let applied = self.apply_to_kernel(kernel, old, &new);
             if let Err(error) = applied {
+                registry.locate(old.locality.clone());
                 registry.configure(old.services.clone());
                 let restored = self.apply_to_kernel(kernel, &new, old);
                 let tail = restored.err().map_or(String::new(), |error| {

@@ -14,7 +14,7 @@ use super::{
     answer::{self, Channel},
     report_panic, resolver,
 };
-use crate::{model::Transport, net::udp_socket};
+use crate::{balance::Ask, model::Transport, net::udp_socket};
 
 /// For the resolver to answer. Clients ask again after 5 s by themselves.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,8 +107,12 @@ async fn exchange(
     let asked = (context.originals.resolver(cookie, listener.local_addr()?, client.port()))
         .ok_or_else(resolver::unknown)?
         .destination;
-    let resolver =
-        resolver::reach(&context.snapshots.load(), asked, Transport::Udp, rand::random())?;
+    let resolver = resolver::reach(
+        &context.snapshots.load(),
+        asked,
+        Transport::Udp,
+        Ask::new(rand::random(), time::Instant::now()),
+    )?;
     let any: IpAddr = match resolver {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
