@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod dns;
+pub mod limit;
 pub mod model;
 pub mod net;
 pub mod proxy;
