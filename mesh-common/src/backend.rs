@@ -18,10 +18,20 @@ pub struct SlotKey {
 pub struct Slot {
     pub address: Address,
     pub backend: u32,
+    /// Never 0: what has no weight has no slot.
+    pub weight: u16,
+    /// 0 is the nearest. What may be ejected is capped tier by tier.
+    pub tier: u16,
 }
 
-/// One backend of one service: who it is and what it has served on the kernel
-/// path. Kept while its service names it and connections to it live.
+/// Bit of [`SlotKey::index`]: the rest is not a turn but the id of a backend.
+/// Such slots are there for services with session affinity, and say whether a
+/// backend may still be picked.
+pub const BY_BACKEND: u32 = 1 << 31;
+
+/// One backend of one service: who it is, what it has served on the kernel
+/// path, and how well. Kept while its service names it and connections to it
+/// live. Written by the hooks alone after the agent made it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backend {
@@ -39,10 +49,52 @@ pub struct Backend {
     pub datagrams: u64,
     /// Smoothed round trip of the connection that closed last, µs.
     pub srtt_us: u32,
-    pub zero: u32,
+    /// What it was ejected for last: [`cause`].
+    pub cause: u32,
+    /// 0 while in service. Else the end of its exile, monotonic ns, with
+    /// [`PROBING`] set while one connection finds out whether it is back; the
+    /// time is then the end of that connection's chance.
+    pub ejected_until_ns: u64,
+    /// When it was ejected or came back last. What was opened before says
+    /// nothing about the time after.
+    pub changed_ns: u64,
+    /// When it came into service: slow start counts from here; 0 for none.
+    pub started_ns: u64,
+    /// Failures in a row.
+    pub connect_failures: u64,
+    pub response_failures: u64,
+    /// Exiles in a row, each longer than the one before.
+    pub exiles: u64,
+    /// All exiles ever.
+    pub ejections: u64,
+    /// Connections that got at least one byte of an answer.
+    pub answered: u64,
+    /// Peak-EWMA of the response time, ns, as of `ewma_at_ns`; 0 before the
+    /// first sample.
+    pub ewma_ns: u64,
+    pub ewma_at_ns: u64,
 }
 
-crate::plain_bytes!(SlotKey, Slot, Backend);
+/// Bit of [`Backend::ejected_until_ns`].
+pub const PROBING: u64 = 1;
+
+/// Values of [`Backend::cause`].
+pub mod cause {
+    /// Connections refused, timed out or unreachable.
+    pub const CONNECT: u32 = 1;
+    /// Connections reset after a request and before an answer.
+    pub const RESPONSE: u32 = 2;
+}
+
+/// Where the backends of a tier that are ejected now are counted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TierKey {
+    pub service: u32,
+    pub tier: u32,
+}
+
+crate::plain_bytes!(SlotKey, Slot, Backend, TierKey);
 
 #[cfg(test)]
 mod tests {
@@ -51,7 +103,8 @@ mod tests {
     #[test]
     fn layout_is_pinned() {
         assert_eq!((size_of::<SlotKey>(), align_of::<SlotKey>()), (12, 4));
-        assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (24, 4));
-        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (80, 8));
+        assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (28, 4));
+        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (160, 8));
+        assert_eq!((size_of::<TierKey>(), align_of::<TierKey>()), (8, 4));
     }
 }

@@ -15,7 +15,7 @@ pub struct Event {
     pub backend: u32,
     pub original: Address,
     pub backend_address: Address,
-    /// From SYN to close.
+    /// From SYN to close; of an ejection, how long it lasts.
     pub duration_ns: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
@@ -32,6 +32,10 @@ pub mod kind {
     pub const CLOSED: u32 = 2;
     /// A connection of the kernel path was never established: all but the bytes.
     pub const FAILED: u32 = 3;
+    /// A backend was ejected: `service`, `backend`, `backend_address`, `duration_ns`.
+    pub const EJECTED: u32 = 4;
+    /// It came back: `service`, `backend`, `backend_address`.
+    pub const RETURNED: u32 = 5;
 }
 
 crate::plain_bytes!(Event);

@@ -52,6 +52,9 @@ crate::plain_bytes!(FrontendKey, Frontend);
 pub mod algorithm {
     pub const ROUND_ROBIN: u8 = 0;
     pub const RANDOM: u8 = 1;
+    pub const LEAST_CONNECTIONS: u8 = 2;
+    pub const LEAST_RESPONSE_TIME: u8 = 3;
+    pub const CONSISTENT_HASH: u8 = 4;
 }
 
 /// Values of [`Frontend::path`].

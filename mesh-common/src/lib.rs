@@ -11,13 +11,23 @@
 #![no_std]
 
 pub mod address;
+pub mod affinity;
 pub mod backend;
 pub mod connection;
+pub mod ejection;
 pub mod event;
+pub mod ewma;
 pub mod exclude;
 pub mod frontend;
 pub mod gcra;
+pub mod hash;
+pub mod least;
+pub mod lookup;
+pub mod maglev;
 pub mod map;
+pub mod meter;
+pub mod pace;
+pub mod policy;
 pub mod reason;
 pub mod schedule;
 pub mod select;

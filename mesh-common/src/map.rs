@@ -2,7 +2,7 @@
 
 /// Part of the path that maps and links are pinned under. Raised with every
 /// change of a layout in this crate: maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const HEARTBEAT: &str = "HEARTBEAT";
@@ -19,9 +19,27 @@ pub const FLOWS: &str = "FLOWS";
 pub const REVERSE: &str = "REVERSE";
 pub const REASONS: &str = "REASONS";
 pub const EVENTS: &str = "EVENTS";
+/// How each service's connections are treated.
+pub const POLICIES: &str = "POLICIES";
+/// How many backends of a tier are ejected now.
+pub const TIERS: &str = "TIERS";
+/// Maglev tables of consistent hashing.
+pub const LOOKUPS: &str = "LOOKUPS";
+/// Which backend a client keeps to.
+pub const AFFINITIES: &str = "AFFINITIES";
+/// What a client's workload is hashed by: its address, by namespace.
+pub const CLIENTS: &str = "CLIENTS";
+/// Where rate limits by client stand.
+pub const METERS: &str = "METERS";
+/// Connections that share a bandwidth, see [`crate::pace`].
+pub const GROUPS: &str = "GROUPS";
+/// What a paced socket carries.
+pub const PACED: &str = "PACED";
+/// Which group a connection belongs to, for the instance's end.
+pub const ENDS: &str = "ENDS";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 23] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -36,6 +54,15 @@ pub const ALL: [&str; 14] = [
     REVERSE,
     REASONS,
     EVENTS,
+    POLICIES,
+    TIERS,
+    LOOKUPS,
+    AFFINITIES,
+    CLIENTS,
+    METERS,
+    GROUPS,
+    PACED,
+    ENDS,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -49,6 +76,15 @@ pub mod capacity {
     pub const CONNECTIONS: usize = 262_144;
     pub const FLOWS: usize = 16_384;
     pub const REVERSE: usize = 16_384;
+    pub const POLICIES: usize = SERVICES;
+    pub const TIERS: usize = 65_536;
+    /// Chunks: about 500 tables.
+    pub const LOOKUPS: usize = 65_536;
+    pub const AFFINITIES: usize = 65_536;
+    pub const CLIENTS: usize = 16_384;
+    pub const METERS: usize = 16_384;
+    pub const GROUPS: usize = 16_384;
+    pub const ENDS: usize = 4_096;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

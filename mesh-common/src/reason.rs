@@ -65,6 +65,14 @@ reasons! {
     SetChanged = 16, "set-changed";
     /// no free source port was found for a DNS query: left alone
     NoSourcePort = 17, "no-source-port";
+    /// a rate limit of the service's policy: refused with EAGAIN
+    RateLimited = 18, "rate-limited";
+    /// a rate limit under trial would have refused: let through
+    RateLimitDryRun = 19, "rate-limit-dry-run";
+    /// the service has as many connections as its policy allows: refused with EAGAIN
+    TooManyConnections = 20, "too-many-connections";
+    /// all backends tried have as many connections as their response time allows: refused with EAGAIN
+    OverConcurrencyLimit = 21, "over-concurrency-limit";
 }
 
 #[cfg(test)]

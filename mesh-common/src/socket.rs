@@ -20,11 +20,23 @@ pub struct Socket {
     pub route: u8,
     /// [`stage`]
     pub stage: u8,
-    pub zero: u16,
+    /// Of the backend, when it was picked.
+    pub tier: u16,
     pub cgroup: u64,
     pub netns: u64,
     /// Monotonic time of the SYN, ns.
     pub opened_ns: u64,
+    /// The very word that this connection put into
+    /// [`crate::backend::Backend::ejected_until_ns`] to be the probe; 0 for
+    /// all others.
+    pub probe: u64,
+    /// When the request left whose answer is awaited, ns; 0 for none.
+    pub asked_ns: u64,
+    /// The application's own `TCP_USER_TIMEOUT`, ms, which comes back once the
+    /// connection is established.
+    pub own_timeout_ms: u32,
+    /// What we set in its place; 0 for nothing.
+    pub syn_timeout_ms: u32,
 }
 
 /// Values of [`Socket::route`].
@@ -74,7 +86,7 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Socket>(), align_of::<Socket>()), (80, 8));
+        assert_eq!((size_of::<Socket>(), align_of::<Socket>()), (104, 8));
         assert_eq!((size_of::<OriginalKey>(), align_of::<OriginalKey>()), (32, 8));
         assert_eq!((size_of::<Original>(), align_of::<Original>()), (40, 8));
     }

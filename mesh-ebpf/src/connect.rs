@@ -12,8 +12,8 @@ use mesh_common::{
 
 use crate::{
     agent, backend,
-    context::{self, ECONNREFUSED, EHOSTUNREACH, ENOMEM, Family, Verdict},
-    count, dns, log,
+    context::{self, Family, Verdict},
+    count, dns, limit, log,
     maps::{BACKENDS, REVERSE, SETTINGS},
     scope, storage,
 };
@@ -28,11 +28,7 @@ pub fn decide<F: Family>(ctx: &SockAddrContext) -> Verdict {
         Err(reason) => {
             count::reason(reason);
             log::refused(ctx, &F::read(ctx), reason);
-            Verdict::Refuse(match reason {
-                Reason::FailedClosed => ECONNREFUSED,
-                Reason::NoSocketStorage => ENOMEM,
-                _ => EHOSTUNREACH,
-            })
+            Verdict::Refuse(context::errno(reason))
         }
     }
 }
@@ -86,6 +82,7 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         unsafe { count::add(&raw mut (*service).fallback, 1) };
     }
 
+    limit::admit(limit::Asker { service: frontend.service, netns: socket.netns }, service)?;
     let slot = backend::pick(&frontend).inspect_err(|_| {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*service).refused, 1) };

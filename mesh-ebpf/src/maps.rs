@@ -7,11 +7,17 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use mesh_common::{
-    backend::{Backend, Slot, SlotKey},
+    address::Address,
+    affinity::{Affinity, AffinityKey},
+    backend::{Backend, Slot, SlotKey, TierKey},
     connection::{Connection, Flow, FlowKey, ReverseKey},
     event::Event,
     frontend::{Frontend, FrontendKey},
+    lookup::{Chunk, ChunkKey},
     map::capacity,
+    meter::MeterKey,
+    pace::{EndsKey, Group, GroupKey, Paced},
+    policy::Policy,
     reason,
     service::Service,
     settings::Settings,
@@ -59,11 +65,38 @@ pub static CONNECTIONS: HashMap<u64, Connection, { capacity::CONNECTIONS }, ON_D
 pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS }> = LruHashMap::new();
 
 #[btf_map]
-pub static REVERSE: LruHashMap<ReverseKey, mesh_common::address::Address, { capacity::REVERSE }> =
-    LruHashMap::new();
+pub static REVERSE: LruHashMap<ReverseKey, Address, { capacity::REVERSE }> = LruHashMap::new();
 
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { reason::COUNT }> = PerCpuArray::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { capacity::EVENTS }> = RingBuf::new();
+
+#[btf_map]
+pub static POLICIES: HashMap<u32, Policy, { capacity::POLICIES }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static TIERS: HashMap<TierKey, u64, { capacity::TIERS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static LOOKUPS: HashMap<ChunkKey, Chunk, { capacity::LOOKUPS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { capacity::AFFINITIES }> =
+    LruHashMap::new();
+
+#[btf_map]
+pub static CLIENTS: HashMap<u64, Address, { capacity::CLIENTS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static METERS: LruHashMap<MeterKey, u64, { capacity::METERS }> = LruHashMap::new();
+
+#[btf_map]
+pub static GROUPS: LruHashMap<GroupKey, Group, { capacity::GROUPS }> = LruHashMap::new();
+
+#[btf_map]
+pub static PACED: SkStorage<Paced> = SkStorage::new();
+
+#[btf_map]
+pub static ENDS: LruHashMap<EndsKey, GroupKey, { capacity::ENDS }> = LruHashMap::new();

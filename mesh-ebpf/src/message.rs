@@ -11,8 +11,8 @@ use mesh_common::{
 
 use crate::{
     backend,
-    context::{self, EHOSTUNREACH, Family, Verdict},
-    count, dns,
+    context::{self, Family, Verdict},
+    count, dns, limit,
     maps::{BACKENDS, FLOWS, REVERSE, SETTINGS},
     scope,
 };
@@ -26,7 +26,7 @@ pub fn send<F: Family>(ctx: &SockAddrContext) -> Verdict {
         }
         Err(reason) => {
             count::reason(reason);
-            Verdict::Refuse(EHOSTUNREACH)
+            Verdict::Refuse(context::errno(reason))
         }
     }
 }
@@ -48,7 +48,7 @@ fn try_send<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         return Ok(Reason::NotAService);
     };
     let cookie = context::socket_cookie(ctx);
-    let flow = flow(&frontend, cookie)?;
+    let flow = flow(ctx, &frontend, cookie)?;
     let key = ReverseKey { cookie, from: flow.address, zero: 0 };
     // Written only when missing: most datagrams follow others.
     if REVERSE.get_ptr(key).is_none() {
@@ -64,15 +64,23 @@ fn try_send<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
 /// The backend that this socket keeps to for this service: the one it had as
 /// long as that is in service, else a new one.
 #[inline(always)]
-fn flow(frontend: &Frontend, cookie: u64) -> Result<Flow, Reason> {
+fn flow(ctx: &SockAddrContext, frontend: &Frontend, cookie: u64) -> Result<Flow, Reason> {
     let key = FlowKey { cookie, service: frontend.service, zero: 0 };
     // SAFETY: copied at once; only this socket's sends write it.
-    if let Some(flow) = unsafe { FLOWS.get(key) }.copied()
+    let known = unsafe { FLOWS.get(key) }.copied();
+    if let Some(flow) = known
         && flow.set == frontend.set
         && (flow.generation == frontend.generation || BACKENDS.get_ptr(flow.backend).is_some())
         && frontend.slots > 0
     {
         return Ok(flow);
+    }
+    // One whose backend went away is no new flow.
+    if known.is_none()
+        && let Some(service) = backend::service(frontend)
+    {
+        let netns = context::netns_cookie(ctx);
+        limit::admit(limit::Asker { service: frontend.service, netns }, service)?;
     }
     let slot = backend::pick(frontend)?;
     let flow = Flow {

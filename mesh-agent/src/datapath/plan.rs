@@ -287,7 +287,12 @@ fn slots(port: &ServicePort, backends: &[u32], v4: bool) -> Vec<Slot> {
         .map(|&turn| {
             let index = usable[turn as usize];
             let address = Address::from(port.endpoints[index].address);
-            Slot { address, backend: backends[index] }
+            Slot {
+                address,
+                backend: backends[index],
+                weight: port.endpoints[index].effective_weight().0,
+                tier: 0,
+            }
         })
         .collect()
 }

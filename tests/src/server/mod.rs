@@ -2,11 +2,13 @@
 
 mod bookinfo;
 mod dnsmasq;
+mod fickle;
 mod nginx;
 mod python;
 
 pub use bookinfo::{Bookinfo, Role};
 pub use dnsmasq::Dnsmasq;
+pub use fickle::{Fickle, Mood};
 pub use nginx::Nginx;
 pub use python::Echo;
 

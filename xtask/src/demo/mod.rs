@@ -4,9 +4,12 @@
 //! left of it afterwards, however it ends: see `mesh_tests::World`.
 
 mod load;
+mod play;
 mod report;
+pub mod scenario;
 mod stage;
 mod steps;
+pub mod traffic;
 
 use std::{
     env,
@@ -19,12 +22,15 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use self::{report::Report, stage::Stage};
+use self::{report::Report, scenario::Scenario, stage::Stage};
 use crate::setup::{self, Purpose};
 
 /// `cargo xtask demo`
 #[derive(Clone, Debug, Default, Args)]
 pub struct DemoOptions {
+    /// What to show
+    #[arg(long, value_enum, default_value_t)]
+    scenario: Scenario,
     /// Leave it running afterwards, until Enter or Ctrl-C, and print what to try
     #[arg(long)]
     pub keep: bool,
@@ -53,8 +59,21 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let binaries = build(options.debug)?;
     let start = Instant::now();
     let mut report = Report::default();
-    let mut stage = Stage::set_up(&binaries)?;
-    let outcome = steps::all(&mut stage, &mut report);
+    let id = match options.scenario {
+        Scenario::Bookinfo => bookinfo(options, &binaries, &mut report)?,
+        scenario => small(scenario, options, &binaries, &mut report)?,
+    };
+    report.check("left behind", "nothing", &left_of(&id)?.join(", "), left_of(&id)?.is_empty());
+    report.print();
+    println!("{:.0} s without the build.", start.elapsed().as_secs_f64());
+    ensure!(report.holds(), "not all checks held");
+    Ok(())
+}
+
+/// The world's name, when all of it is over.
+fn bookinfo(options: &DemoOptions, binaries: &Binaries, report: &mut Report) -> Result<String> {
+    let mut stage = Stage::set_up(binaries)?;
+    let outcome = steps::all(&mut stage, report);
     if options.verbose || outcome.is_err() {
         println!("\nThe agent's log:\n{}", stage.agent.log());
     }
@@ -65,16 +84,38 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     if options.keep {
         report.print();
         stage.print_what_to_try()?;
-        print!("\nEnter or Ctrl-C ends it. ");
-        stdout().flush()?;
-        stdin().read_line(&mut String::new())?;
+        wait_for_enter()?;
     }
-    let id = stage.world.id().to_owned();
-    drop(stage);
-    report.check("left behind", "nothing", &left_of(&id)?.join(", "), left_of(&id)?.is_empty());
-    report.print();
-    println!("{:.0} s without the build.", start.elapsed().as_secs_f64());
-    ensure!(report.holds(), "not all checks held");
+    Ok(stage.world.id().to_owned())
+}
+
+/// The world's name, when all of it is over.
+fn small(
+    scenario: Scenario,
+    options: &DemoOptions,
+    binaries: &Binaries,
+    report: &mut Report,
+) -> Result<String> {
+    let outcome = scenario::run(scenario, binaries, report);
+    if outcome.is_err() {
+        report.print();
+    }
+    let play = outcome?;
+    if options.verbose {
+        println!("\nThe agent's log:\n{}", play.agent.log());
+    }
+    if options.keep {
+        report.print();
+        play.print_what_to_try()?;
+        wait_for_enter()?;
+    }
+    Ok(play.world.id().to_owned())
+}
+
+fn wait_for_enter() -> Result<()> {
+    print!("\nEnter or Ctrl-C ends it. ");
+    stdout().flush()?;
+    stdin().read_line(&mut String::new())?;
     Ok(())
 }
 
@@ -102,7 +143,7 @@ fn need_tools() -> Result<()> {
 }
 
 /// Builds the programs, unless the environment names an agent.
-fn build(debug: bool) -> Result<Binaries> {
+pub fn build(debug: bool) -> Result<Binaries> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: all tests; the ones that need the kernel as root.
 
+mod again;
+
 use std::{env, ffi::OsString, process::Command};
 
 use anyhow::{Result, bail};
@@ -19,6 +21,9 @@ use crate::{
 pub struct Arguments {
     /// Only the tests whose name contains this
     filter: Option<String>,
+    /// Give test programs that fail a second chance, and name those that needed it
+    #[arg(long)]
+    again: bool,
     /// Handed to the test programs, e.g. `-- --nocapture`
     #[arg(last = true)]
     rest: Vec<OsString>,
@@ -27,7 +32,7 @@ pub struct Arguments {
 impl Arguments {
     /// Every test.
     pub fn all() -> Self {
-        Self { filter: None, rest: Vec::new() }
+        Self { filter: None, again: true, rest: Vec::new() }
     }
 
     /// `cargo test` of everything for the host. mesh-ebpf compiles for the
@@ -51,7 +56,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut command = arguments.cargo();
     command.env("MESH_AGENT_BIN", &agent);
     if root {
-        return process::run(arguments.finish(&mut command));
+        return match arguments.again {
+            true => {
+                let environment = [("MESH_AGENT_BIN", agent.as_os_str())];
+                again::run(arguments.finish(&mut command), &environment)
+            }
+            false => process::run(arguments.finish(&mut command)),
+        };
     }
     command.args(["--exclude", "mesh-tests"]);
     process::run(arguments.finish(&mut command))?;
