@@ -9,6 +9,7 @@ pub mod config;
 pub mod datapath;
 pub mod dns;
 pub mod health;
+pub mod limit;
 pub mod model;
 pub mod net;
 pub mod proxy;
