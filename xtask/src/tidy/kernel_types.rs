@@ -18,7 +18,8 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     for source in files.filter(|source| !is_allowed(&source.path)) {
         for (index, line) in source.lines.iter().enumerate() {
             if line.code.contains("mesh_common") {
-                let text = "only `balance`, `datapath`, `health` and `limit` may import `mesh_common`";
+                let text =
+                    "only `balance`, `datapath`, `health` and `limit` may import `mesh_common`";
                 findings.push(Finding::new(&source.path, index + 1, text));
             }
         }
