@@ -65,6 +65,10 @@ reasons! {
     SetChanged = 16, "set-changed";
     /// no free source port was found for a DNS query: left alone
     NoSourcePort = 17, "no-source-port";
+    /// a backend failed as often as its service allows: it is left out for a time
+    Ejected = 18, "ejected";
+    /// a backend was to be ejected, but as many of its tier as may be are out already
+    EjectionCapped = 19, "ejection-capped";
 }
 
 #[cfg(test)]

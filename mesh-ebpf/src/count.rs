@@ -1,4 +1,5 @@
-//! Counting: a reason for every verdict, and additions that lose nothing.
+//! Counting: a reason for every verdict, additions that lose nothing, and
+//! exchanges that only one can win.
 
 use core::arch::asm;
 
@@ -36,4 +37,35 @@ pub unsafe fn add(counter: *mut u64, amount: u64) -> u64 {
         );
     }
     value
+}
+
+/// Replaces a word that is still `old` by `new`; returns what it was.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn replace(word: *mut u64, old: u64, new: u64) -> u64 {
+    let mut value = old;
+    // SAFETY: as in `add`. The instruction compares with r0, and leaves there
+    // what it found.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inout("r0") value,
+            options(nostack),
+        );
+    }
+    value
+}
+
+/// Takes one off again.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn take_back(counter: *mut u64) {
+    // SAFETY: as the caller says.
+    unsafe { add(counter, u64::MAX) };
 }
