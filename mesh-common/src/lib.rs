@@ -25,6 +25,8 @@ pub mod least;
 pub mod lookup;
 pub mod maglev;
 pub mod map;
+pub mod meter;
+pub mod pace;
 pub mod policy;
 pub mod reason;
 pub mod schedule;

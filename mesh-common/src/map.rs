@@ -29,9 +29,17 @@ pub const LOOKUPS: &str = "LOOKUPS";
 pub const AFFINITIES: &str = "AFFINITIES";
 /// What a client's workload is hashed by: its address, by namespace.
 pub const CLIENTS: &str = "CLIENTS";
+/// Where rate limits by client stand.
+pub const METERS: &str = "METERS";
+/// Connections that share a bandwidth, see [`crate::pace`].
+pub const GROUPS: &str = "GROUPS";
+/// What a paced socket carries.
+pub const PACED: &str = "PACED";
+/// Which group a connection belongs to, for the instance's end.
+pub const ENDS: &str = "ENDS";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 19] = [
+pub const ALL: [&str; 23] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -51,6 +59,10 @@ pub const ALL: [&str; 19] = [
     LOOKUPS,
     AFFINITIES,
     CLIENTS,
+    METERS,
+    GROUPS,
+    PACED,
+    ENDS,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -70,6 +82,9 @@ pub mod capacity {
     pub const LOOKUPS: usize = 65_536;
     pub const AFFINITIES: usize = 65_536;
     pub const CLIENTS: usize = 16_384;
+    pub const METERS: usize = 16_384;
+    pub const GROUPS: usize = 16_384;
+    pub const ENDS: usize = 4_096;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

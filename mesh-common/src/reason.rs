@@ -65,10 +65,18 @@ reasons! {
     SetChanged = 16, "set-changed";
     /// no free source port was found for a DNS query: left alone
     NoSourcePort = 17, "no-source-port";
+    /// a rate limit of the service's policy: refused with EAGAIN
+    RateLimited = 18, "rate-limited";
+    /// a rate limit under trial would have refused: let through
+    RateLimitDryRun = 19, "rate-limit-dry-run";
+    /// the service has as many connections as its policy allows: refused with EAGAIN
+    TooManyConnections = 20, "too-many-connections";
+    /// all backends tried have as many connections as their response time allows: refused with EAGAIN
+    OverConcurrencyLimit = 21, "over-concurrency-limit";
     /// a backend failed as often as its service allows: it is left out for a time
-    Ejected = 18, "ejected";
+    Ejected = 22, "ejected";
     /// a backend was to be ejected, but as many of its tier as may be are out already
-    EjectionCapped = 19, "ejection-capped";
+    EjectionCapped = 23, "ejection-capped";
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! What the kernel keeps per service port: the round-robin cursor and counters.
+//! What the kernel keeps per service port: the round-robin cursor, rate limits
+//! and counters.
 
-/// Changed by the hooks with atomic additions only.
+use crate::policy::MAX_RATES;
+
+/// Changed by the hooks with atomic operations only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
@@ -17,6 +20,17 @@ pub struct Service {
     pub refused: u64,
     /// Datagrams balanced here.
     pub datagrams: u64,
+    /// TCP connections of `kernel` whose SYN was sent. Opened − closed are live.
+    pub opened: u64,
+    pub closed: u64,
+    /// Refused by a limit of the policy.
+    pub limited: u64,
+    /// What limits under trial would have refused.
+    pub dry_run: u64,
+    /// Where the rate limits by service stand: theoretical arrival times. They
+    /// outlive a change of the policy; see [`crate::gcra`] on what is left of
+    /// another rate.
+    pub arrivals: [u64; MAX_RATES],
 }
 
 crate::plain_bytes!(Service);
@@ -27,6 +41,6 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Service>(), align_of::<Service>()), (48, 8));
+        assert_eq!((size_of::<Service>(), align_of::<Service>()), (112, 8));
     }
 }

@@ -12,8 +12,8 @@ use mesh_common::{
 use crate::{
     agent, backend,
     client::client,
-    context::{self, ECONNREFUSED, EHOSTUNREACH, ENOMEM, Family, Verdict},
-    count, dns, log,
+    context::{self, Family, Verdict},
+    count, dns, limit, log,
     maps::{REVERSE, SETTINGS},
     pick, scope, storage, timeouts,
 };
@@ -30,11 +30,7 @@ pub fn decide<F: Family>(ctx: &SockAddrContext) -> Verdict {
             // What stands there belongs to a connection that isn't made.
             storage::clear(context::socket(ctx));
             log::refused(ctx, &F::read(ctx), reason);
-            Verdict::Refuse(match reason {
-                Reason::FailedClosed => ECONNREFUSED,
-                Reason::NoSocketStorage => ENOMEM,
-                _ => EHOSTUNREACH,
-            })
+            Verdict::Refuse(context::errno(reason))
         }
     }
 }
@@ -94,6 +90,7 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         unsafe { count::add(&raw mut (*service).fallback, 1) };
     }
 
+    limit::admit(limit::Asker { service: frontend.service, netns: socket.netns }, service)?;
     to_backend::<F>(ctx, &frontend, service, socket, protocol)?;
     Ok(reason)
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
     },
     programs::SockAddrContext,
 };
-use mesh_common::{address::Address, socket::Socket};
+use mesh_common::{address::Address, reason::Reason, socket::Socket};
 
 /// What a hook tells the kernel.
 #[derive(Clone, Copy)]
@@ -21,9 +21,21 @@ pub enum Verdict {
     Refuse(i32),
 }
 
-pub const ENOMEM: i32 = 12;
-pub const ECONNREFUSED: i32 = 111;
-pub const EHOSTUNREACH: i32 = 113;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;
+
+/// The error that an application sees for a call that was refused.
+#[inline(always)]
+pub fn errno(reason: Reason) -> i32 {
+    match reason {
+        Reason::FailedClosed => ECONNREFUSED,
+        Reason::NoSocketStorage => ENOMEM,
+        Reason::RateLimited | Reason::TooManyConnections | Reason::OverConcurrencyLimit => EAGAIN,
+        _ => EHOSTUNREACH,
+    }
+}
 
 impl From<Verdict> for i32 {
     #[inline(always)]

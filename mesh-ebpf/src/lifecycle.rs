@@ -3,8 +3,10 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TIMEOUT_INIT, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
+        bpf_sock,
     },
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
     programs::SockOpsContext,
@@ -22,7 +24,8 @@ use mesh_common::{
 
 use crate::{
     backend, count, eject, log,
-    maps::{CONNECTIONS, ORIGINALS},
+    maps::{CONNECTIONS, ORIGINALS, SERVICES},
+    pace,
     report::{NO_WAKEUP, report},
     storage, timeouts,
 };
@@ -41,6 +44,8 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
     let op = load!(ctx, op);
     if op != BPF_SOCK_OPS_TCP_CONNECT_CB
         && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
+        && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
+        && op != BPF_SOCK_OPS_RTT_CB
         && op != BPF_SOCK_OPS_STATE_CB
         && op != BPF_SOCK_OPS_TIMEOUT_INIT
     {
@@ -51,10 +56,24 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
     if sk.is_null() {
         return 1;
     }
+    match op {
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
+            pace::accepted(ctx, sk, remote(ctx), client(ctx));
+            return 1;
+        }
+        BPF_SOCK_OPS_RTT_CB => {
+            pace::progress(ctx, sk);
+            return 1;
+        }
+        BPF_SOCK_OPS_STATE_CB if load!(ctx, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
+            pace::closed(ctx, sk);
+        }
+        _ => {}
+    }
     let Some(socket) = storage::get(sk) else { return 1 };
     match op {
         BPF_SOCK_OPS_TCP_CONNECT_CB => syn_sent(ctx, socket),
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx, socket),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx, sk, socket),
         BPF_SOCK_OPS_TIMEOUT_INIT => repeat_syn(ctx, socket),
         _ => {
             if load!(ctx, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE {
@@ -74,9 +93,14 @@ fn syn_sent(ctx: &SockOpsContext, socket: &mut Socket) {
     // SAFETY: takes nothing.
     socket.opened_ns = unsafe { bpf_ktime_get_ns() };
     socket.stage = stage::SYN_SENT;
-    if socket.route == route::BACKEND
-        && let Some(backend) = backend::backend(socket.backend)
-    {
+    if socket.route != route::BACKEND {
+        return;
+    }
+    if let Some(service) = SERVICES.get_ptr_mut(socket.service) {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).opened, 1) };
+    }
+    if let Some(backend) = backend::backend(socket.backend) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*backend).opened, 1) };
     }
@@ -97,10 +121,11 @@ fn repeat_syn(ctx: &SockOpsContext, socket: &Socket) {
 /// Runs before the last packet of the handshake leaves, and so before the
 /// agent can accept the connection: what is written here, it finds.
 #[inline(always)]
-fn established(ctx: &SockOpsContext, socket: &mut Socket) {
+fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
     socket.stage = stage::ESTABLISHED;
     let client = client(ctx);
     if socket.route == route::BACKEND {
+        pace::connected(ctx, sk, socket, client);
         let connection = Connection {
             client,
             original: socket.original,
@@ -173,6 +198,10 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         // The agent removes it at accept; this is for what it never accepted.
         let _ = ORIGINALS.remove(original_key(socket, client(ctx)));
         return;
+    }
+    if let Some(service) = SERVICES.get_ptr_mut(socket.service) {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).closed, 1) };
     }
     let failed = reached == stage::SYN_SENT;
     let policy = backend::policy(socket.service);
@@ -279,5 +308,20 @@ fn client(ctx: &SockOpsContext) -> Address {
         load!(ctx, local_ip6[3]),
     ];
     let port_be = (load!(ctx, local_port) as u16).to_be();
+    if load!(ctx, family) == AF_INET { Address::v4(v4, port_be) } else { Address::v6(v6, port_be) }
+}
+
+/// The other end's address, in the same form.
+#[inline(always)]
+fn remote(ctx: &SockOpsContext) -> Address {
+    let v4 = load!(ctx, remote_ip4);
+    let v6 = [
+        load!(ctx, remote_ip6[0]),
+        load!(ctx, remote_ip6[1]),
+        load!(ctx, remote_ip6[2]),
+        load!(ctx, remote_ip6[3]),
+    ];
+    // The kernel hands out four bytes, of which the port is the last two.
+    let port_be = (load!(ctx, remote_port) >> 16) as u16;
     if load!(ctx, family) == AF_INET { Address::v4(v4, port_be) } else { Address::v6(v6, port_be) }
 }

@@ -15,6 +15,8 @@ use mesh_common::{
     frontend::{Frontend, FrontendKey},
     lookup::{Chunk, ChunkKey},
     map::capacity,
+    meter::MeterKey,
+    pace::{EndsKey, Group, GroupKey, Paced},
     policy::Policy,
     reason,
     service::Service,
@@ -86,3 +88,15 @@ pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { capacity::AFFINITIES 
 
 #[btf_map]
 pub static CLIENTS: HashMap<u64, Address, { capacity::CLIENTS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static METERS: LruHashMap<MeterKey, u64, { capacity::METERS }> = LruHashMap::new();
+
+#[btf_map]
+pub static GROUPS: LruHashMap<GroupKey, Group, { capacity::GROUPS }> = LruHashMap::new();
+
+#[btf_map]
+pub static PACED: SkStorage<Paced> = SkStorage::new();
+
+#[btf_map]
+pub static ENDS: LruHashMap<EndsKey, GroupKey, { capacity::ENDS }> = LruHashMap::new();

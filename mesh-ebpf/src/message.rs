@@ -12,8 +12,8 @@ use mesh_common::{
 use crate::{
     backend,
     client::client,
-    context::{self, EHOSTUNREACH, Family, Verdict},
-    count, dns,
+    context::{self, Family, Verdict},
+    count, dns, limit,
     maps::{BACKENDS, FLOWS, REVERSE, SETTINGS},
     pick, scope,
 };
@@ -27,7 +27,7 @@ pub fn send<F: Family>(ctx: &SockAddrContext) -> Verdict {
         }
         Err(reason) => {
             count::reason(reason);
-            Verdict::Refuse(EHOSTUNREACH)
+            Verdict::Refuse(context::errno(reason))
         }
     }
 }
@@ -72,12 +72,20 @@ fn flow<F: Family>(
 ) -> Result<Flow, Reason> {
     let key = FlowKey { cookie, service: frontend.service, zero: 0 };
     // SAFETY: copied at once; only this socket's sends write it.
-    if let Some(flow) = unsafe { FLOWS.get(key) }.copied()
+    let known = unsafe { FLOWS.get(key) }.copied();
+    if let Some(flow) = known
         && flow.set == frontend.set
         && (flow.generation == frontend.generation || BACKENDS.get_ptr(flow.backend).is_some())
         && frontend.slots > 0
     {
         return Ok(flow);
+    }
+    // One whose backend went away is no new flow.
+    if known.is_none()
+        && let Some(service) = backend::service(frontend)
+    {
+        let netns = context::netns_cookie(ctx);
+        limit::admit(limit::Asker { service: frontend.service, netns }, service)?;
     }
     let policy = backend::policy(frontend.service);
     let picked = pick::pick(frontend, policy, &client::<F>(ctx))?.slot;

@@ -12,6 +12,7 @@ mod ci;
 mod demo;
 mod docs;
 mod kernel_lint;
+mod plot;
 mod process;
 mod setup;
 mod test;
@@ -46,6 +47,7 @@ enum Task {
     Ci(ci::Arguments),
     Tidy(tidy::Arguments),
     Docs(docs::Arguments),
+    Plot(plot::Arguments),
 }
 
 impl Task {
@@ -58,6 +60,7 @@ impl Task {
             Self::Ci(arguments) => ci::run(arguments),
             Self::Tidy(arguments) => tidy::run(arguments),
             Self::Docs(_) => docs::write(),
+            Self::Plot(arguments) => plot::run(arguments),
         }
     }
 }

@@ -33,4 +33,4 @@ pub use route::{
 };
 pub use service::{Port, ServiceName, ServiceSpec};
 pub use settings::{Admin, Capture, Dns, Limits, Settings};
-pub use source::{DnsRecord, DnsSource, HttpFormat, HttpSource, Source};
+pub use source::{Discovered, DnsRecord, DnsSource, HttpFormat, HttpSource, Source};

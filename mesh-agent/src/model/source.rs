@@ -1,14 +1,23 @@
 //! Where instances come from.
 
-use std::{net::SocketAddr, num::NonZeroU16, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
-use super::{Locality, Weight};
+use super::{Instance, Locality, ServiceName, Weight};
 
 /// One entry of `endpoints` that is looked up again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Dns(DnsSource),
     Http(HttpSource),
+}
+
+/// What a source says of its service now, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovered {
+    pub service: ServiceName,
+    /// Which of the service's sources.
+    pub source: usize,
+    pub instances: Arc<[Instance]>,
 }
 
 /// `endpoints.dns`

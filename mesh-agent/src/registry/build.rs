@@ -14,15 +14,16 @@ use tokio::sync::watch;
 use super::{Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader};
 use crate::{
     balance::{Balancer, Live},
-    model::{Instance, Port, ServiceName, ServiceSpec},
+    model::{Discovered, Instance, Port, ServiceName, ServiceSpec},
 };
 
 /// Owns what outlives a snapshot; the only writer.
 #[derive(Debug)]
 pub struct Registry {
     specs: Vec<Arc<ServiceSpec>>,
-    /// By service: what its sources found, in the order of the sources.
-    discovered: HashMap<ServiceName, Vec<Instance>>,
+    /// By service: what each of its sources found, in their order. Empty where
+    /// a source hasn't found anything yet.
+    discovered: HashMap<ServiceName, Vec<Arc<[Instance]>>>,
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
@@ -56,15 +57,64 @@ impl Registry {
         self.generation.subscribe()
     }
 
-    /// Takes a new configuration. What discovery found for services that are
-    /// still there goes on serving.
+    /// Takes a new configuration. What was discovered by sources that are still
+    /// there, unchanged, goes on serving.
     pub fn configure(&mut self, specs: Vec<ServiceSpec>) {
-        self.discovered.retain(|name, _| specs.iter().any(|spec| spec.name == *name));
-        for spec in &specs {
-            self.discovered.insert(spec.name.clone(), spec.static_instances.clone());
-        }
+        self.configure_with(specs, Vec::new());
+    }
+
+    /// [`Self::configure`] together with what some of the new sources have
+    /// found, so that no service is without its instances in between.
+    pub fn configure_with(&mut self, specs: Vec<ServiceSpec>, found: Vec<Discovered>) {
+        let kept = |spec: &ServiceSpec| {
+            let before = self.specs.iter().find(|before| before.name == spec.name);
+            let sets = self.discovered.get(&spec.name).zip(before);
+            let set_of = |source| {
+                let (sets, before) = sets?;
+                sets.get(before.sources.iter().position(|other| other == source)?).cloned()
+            };
+            spec.sources.iter().map(|source| set_of(source).unwrap_or_default()).collect()
+        };
+        self.discovered = specs.iter().map(|spec| (spec.name.clone(), kept(spec))).collect();
         self.specs = specs.into_iter().map(Arc::new).collect();
+        self.take_in(found);
         self.publish();
+    }
+
+    /// Takes in what sources say; of unknown services and sources nothing.
+    /// Tells whether that changed anything.
+    pub fn discover(&mut self, found: Vec<Discovered>) -> bool {
+        let changed = self.take_in(found);
+        if changed {
+            self.publish();
+        }
+        changed
+    }
+
+    /// What stands of all sources, as [`Self::configure_with`] takes it.
+    pub fn discovered(&self) -> Vec<Discovered> {
+        (self.discovered.iter())
+            .flat_map(|(service, sets)| sets.iter().enumerate().map(move |set| (service, set)))
+            .map(|(service, (source, instances))| Discovered {
+                service: service.clone(),
+                source,
+                instances: Arc::clone(instances),
+            })
+            .collect()
+    }
+
+    fn take_in(&mut self, found: Vec<Discovered>) -> bool {
+        let mut changed = false;
+        for Discovered { service, source, instances } in found {
+            let sets = self.discovered.get_mut(&service);
+            if let Some(set) = sets.and_then(|sets| sets.get_mut(source))
+                && *set != instances
+            {
+                *set = instances;
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Takes an instance out of the picks, or back in; `false` where the
@@ -90,13 +140,16 @@ impl Registry {
         let mut next = Snapshot { generation, ..Snapshot::default() };
         let mut kept = std::mem::take(&mut self.ports);
         for spec in &self.specs {
-            let instances = self.discovered.get(&spec.name).map_or(&[][..], Vec::as_slice);
+            // In this order: where two name the same instance, the first counts.
+            let sets = self.discovered.get(&spec.name).into_iter().flatten();
+            let instances: Vec<&Instance> =
+                spec.static_instances.iter().chain(sets.flat_map(|set| set.iter())).collect();
             let policy = Arc::new(spec.policy.clone());
             let ports: Vec<_> = (spec.ports.iter())
                 .map(|&port| {
                     let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
                     let kept = kept.remove(&key).unwrap_or_else(Kept::at_random);
-                    let (built, kept) = build_port(spec, port, &policy, instances, kept);
+                    let (built, kept) = build_port(spec, port, &policy, &instances, kept);
                     self.ports.insert(key, kept);
                     Arc::new(built)
                 })
@@ -136,7 +189,7 @@ fn build_port(
     spec: &ServiceSpec,
     port: Port,
     policy: &Arc<crate::model::Policy>,
-    instances: &[Instance],
+    instances: &[&Instance],
     mut kept: Kept,
 ) -> (ServicePort, Kept) {
     let mut live = HashMap::new();
@@ -179,7 +232,10 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
-    use crate::model::{Locality, OnAgentFailure, PathChoice, Policy, Protocol, Transport, Weight};
+    use crate::model::{
+        DnsSource, Locality, OnAgentFailure, PathChoice, Policy, Protocol, Source, Transport,
+        Weight,
+    };
 
     fn spec(instances: &[&str]) -> ServiceSpec {
         ServiceSpec {
@@ -225,6 +281,61 @@ mod tests {
         let port = after.find(vip, Transport::Tcp).unwrap();
         assert_eq!(port.endpoints[0].live.picks.load(Ordering::Relaxed), 7);
         assert_eq!(port.endpoints[1].live.picks.load(Ordering::Relaxed), 0);
+    }
+
+    fn found(source: usize, instances: &[&str]) -> Discovered {
+        let instances = spec(instances).static_instances.into();
+        Discovered { service: ServiceName::new("reviews"), source, instances }
+    }
+
+    fn named(name: &str) -> Source {
+        Source::Dns(DnsSource { name: name.to_owned(), ..DnsSource::default() })
+    }
+
+    fn pool(registry: &Registry) -> Vec<String> {
+        let snapshot = registry.reader().load();
+        let port = snapshot.ports().next().unwrap();
+        port.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+    }
+
+    #[test]
+    fn static_and_discovered_instances_make_one_pool_and_the_first_word_counts() {
+        let mut registry = Registry::new();
+        let mut spec = spec(&["10.1.0.1:80"]);
+        spec.static_instances[0].weight = Weight(7);
+        spec.sources = vec![named("a"), named("b")];
+        registry.configure(vec![spec]);
+        assert!(registry.discover(vec![found(1, &["10.1.0.3:80", "10.1.0.2:80"])]));
+        assert!(registry.discover(vec![found(0, &["10.1.0.2:80", "10.1.0.1:80"])]));
+        assert_eq!(pool(&registry), ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"]);
+        let snapshot = registry.reader().load();
+        assert_eq!(snapshot.ports().next().unwrap().endpoints[0].weight, Weight(7));
+
+        // What says nothing new makes no new snapshot, nor does a stranger.
+        let stranger = Discovered { service: ServiceName::new("x"), ..found(0, &["10.1.0.9:80"]) };
+        assert!(!registry.discover(vec![
+            found(1, &["10.1.0.3:80", "10.1.0.2:80"]),
+            found(2, &["10.1.0.9:80"]),
+            stranger
+        ]));
+        assert_eq!(registry.reader().load().generation, snapshot.generation);
+    }
+
+    #[test]
+    fn a_reload_keeps_what_unchanged_sources_found() {
+        let mut registry = Registry::new();
+        let with = |names: &[&str]| {
+            let sources = names.iter().map(|name| named(name)).collect();
+            vec![ServiceSpec { sources, ..spec(&[]) }]
+        };
+        registry.configure(with(&["a", "b"]));
+        registry.discover(vec![found(0, &["10.1.0.1:80"]), found(1, &["10.1.0.2:80"])]);
+        let before = registry.discovered();
+        registry.configure_with(with(&["b", "c"]), vec![found(1, &["10.1.0.3:80"])]);
+        assert_eq!(pool(&registry), ["10.1.0.2:80", "10.1.0.3:80"]);
+        // And back, as when the kernel refused it.
+        registry.configure_with(with(&["a", "b"]), before);
+        assert_eq!(pool(&registry), ["10.1.0.1:80", "10.1.0.2:80"]);
     }
 
     #[test]

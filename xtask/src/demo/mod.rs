@@ -6,10 +6,10 @@
 mod load;
 mod play;
 mod report;
-mod scenario;
+pub mod scenario;
 mod stage;
 mod steps;
-mod traffic;
+pub mod traffic;
 
 use std::{
     env,
@@ -143,7 +143,7 @@ fn need_tools() -> Result<()> {
 }
 
 /// Builds the programs, unless the environment names an agent.
-fn build(debug: bool) -> Result<Binaries> {
+pub fn build(debug: bool) -> Result<Binaries> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

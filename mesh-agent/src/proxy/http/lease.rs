@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::{
     error::Failure,
-    forward::Exchange,
+    exchange::Exchange,
     pool::{self, Lease, Pool, Started},
 };
 use crate::{model::Protocol, proxy::upstream, registry::Endpoint};

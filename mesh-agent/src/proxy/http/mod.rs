@@ -1,8 +1,11 @@
 //! HTTP/1, HTTP/2 and gRPC: each request goes to an instance of its own.
 
+mod attempts;
 mod body;
 mod error;
+mod exchange;
 mod expect;
+mod finish;
 mod forward;
 mod guard;
 mod head;
@@ -12,9 +15,11 @@ mod io;
 mod lease;
 mod local;
 mod pool;
+mod send;
 mod server;
 mod session;
 mod unseen;
+mod verdict;
 
 use std::{rc::Rc, sync::Arc};
 

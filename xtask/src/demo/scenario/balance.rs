@@ -12,7 +12,7 @@ use crate::demo::{
     traffic::{Pace, Samples, Traffic},
 };
 
-const NAMES: [&str; 3] = ["shop-1", "shop-2", "shop-3"];
+pub const NAMES: [&str; 3] = ["shop-1", "shop-2", "shop-3"];
 
 /// When the slow one becomes slow, and when it recovers, in seconds.
 pub const SLOW: (f64, f64) = (3.0, 8.0);
@@ -21,13 +21,8 @@ pub const SLOW: (f64, f64) = (3.0, 8.0);
 const SECONDS: u32 = 30;
 
 pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
-    let policy = "{loadBalancer: {algorithm: leastResponseTime}}";
-    let play = Play::set_up(binaries, &NAMES, "", |_, servers| {
-        let endpoints = play::fixed(servers);
-        Ok(play::service("shop", 10, ("http", "proxy"), &endpoints, policy)
-            + &play::service("shop-tcp", 11, ("tcp", "kernel"), &endpoints, policy))
-    })?;
-    for (service, path) in [("shop", "proxy"), ("shop-tcp", "kernel")] {
+    let play = set_up(binaries)?;
+    for (service, path) in PATHS {
         heading(&format!("Least response time, {path} path: shop-2 takes 20 ms longer for 5 s"));
         let samples = slow_for_a_while(&play, service)?;
         samples.print_timeline(&NAMES, 1.0);
@@ -42,6 +37,18 @@ pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
         play.ask(&format!("endpoints {service}"))?;
     }
     Ok(play)
+}
+
+/// Service and path.
+pub const PATHS: [(&str, &str); 2] = [("shop", "proxy"), ("shop-tcp", "kernel")];
+
+pub fn set_up(binaries: &Binaries) -> Result<Play> {
+    let policy = "{loadBalancer: {algorithm: leastResponseTime}}";
+    Play::set_up(binaries, &NAMES, "", |_, servers| {
+        let endpoints = play::fixed(servers);
+        Ok(play::service("shop", 10, ("http", "proxy"), &endpoints, policy)
+            + &play::service("shop-tcp", 11, ("tcp", "kernel"), &endpoints, policy))
+    })
 }
 
 /// Traffic during which one instance is slow for a while.

@@ -17,7 +17,19 @@ const WORKERS: u32 = 4;
 const WORK: Duration = Duration::from_millis(10);
 
 pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
-    let play = Play::set_up(binaries, &["shop-1"], "", |_, servers| {
+    let play = set_up(binaries)?;
+    for (service, path) in [("rate", "proxy"), ("rate-tcp", "kernel")] {
+        rate(&play, report, service, path)?;
+    }
+    for (service, path) in [("bandwidth", "proxy"), ("bandwidth-kernel", "kernel")] {
+        bandwidth(&play, report, service, path)?;
+    }
+    adaptive(&play, report)?;
+    Ok(play)
+}
+
+pub fn set_up(binaries: &Binaries) -> Result<Play> {
+    Play::set_up(binaries, &["shop-1"], "", |_, servers| {
         let endpoints = play::fixed(servers);
         let http = ("http", "proxy");
         let rate = "{rateLimit: {requests: 100, per: 1s, burst: 20}}";
@@ -39,15 +51,7 @@ pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
                 &endpoints,
                 "{bandwidth: {upload: 4MiB}}",
             ))
-    })?;
-    for (service, path) in [("rate", "proxy"), ("rate-tcp", "kernel")] {
-        rate(&play, report, service, path)?;
-    }
-    for (service, path) in [("bandwidth", "proxy"), ("bandwidth-kernel", "kernel")] {
-        bandwidth(&play, report, service, path)?;
-    }
-    adaptive(&play, report)?;
-    Ok(play)
+    })
 }
 
 fn rate(play: &Play, report: &mut Report, service: &str, path: &str) -> Result<()> {
@@ -91,8 +95,6 @@ fn bandwidth(play: &Play, report: &mut Report, service: &str, path: &str) -> Res
 
 fn adaptive(play: &Play, report: &mut Report) -> Result<()> {
     heading("A server with 4 workers of 10 ms each, asked for three times what it can do");
-    let busy = Mood { delay: WORK, workers: WORKERS, ..Mood::default() };
-    play.tell("shop-1", "has 4 workers, each request takes 10 ms", busy)?;
     let (plain, adaptive) = overload(play)?;
     let shown = |samples: &Samples| {
         format!("{:.0} ms, {} served", samples.percentile(0.99), samples.answered())
@@ -110,6 +112,8 @@ fn adaptive(play: &Play, report: &mut Report) -> Result<()> {
 
 /// The same overload without and with adaptive concurrency.
 pub fn overload(play: &Play) -> Result<(Samples, Samples)> {
+    let busy = Mood { delay: WORK, workers: WORKERS, ..Mood::default() };
+    play.tell("shop-1", "has 4 workers, each request takes 10 ms", busy)?;
     let pace = Pace { rate: 1200, threads: 96, seconds: 6, keep: true };
     let plain = Traffic::start(&play.client, "http://plain/", pace)?.finish()?;
     let adaptive = Traffic::start(&play.client, "http://adaptive/", pace)?.finish()?;

@@ -1,9 +1,9 @@
 //! `cargo xtask demo --scenario NAME`: one family of features, live.
 
-mod balance;
+pub mod balance;
 mod discovery;
 mod failover;
-mod flow;
+pub mod flow;
 mod multicloud;
 
 use anyhow::Result;

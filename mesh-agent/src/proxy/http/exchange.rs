@@ -1,0 +1,76 @@
+//! A request under way: what the client wants of it, whoever answers.
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Version, header, request};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{body::Source, error::Failure, expect::Gate, headers, session::Session};
+use crate::registry::ServicePort;
+
+/// A request under way.
+pub(super) struct Exchange<'a> {
+    pub session: &'a Rc<Session>,
+    /// Whose instances may answer.
+    pub port: Arc<ServicePort>,
+    pub grpc: bool,
+    pub connect: bool,
+    pub upgrade: Option<HeaderValue>,
+    pub http10: bool,
+    pub source: Rc<Source>,
+    pub gate: Option<Arc<Gate>>,
+    pub deadline: Option<Instant>,
+    /// The client's address stands in the head.
+    pub told: Cell<bool>,
+}
+
+impl<'a> Exchange<'a> {
+    /// Reads what the head says to the agent, and takes it out.
+    pub fn read(
+        session: &'a Rc<Session>,
+        port: Arc<ServicePort>,
+        request: Request<Incoming>,
+        grpc: bool,
+    ) -> Result<(Self, request::Parts), Failure> {
+        let (mut head, incoming) = request.into_parts();
+        head.extensions = http::Extensions::new();
+        let connect = head.method == Method::CONNECT;
+        if connect && session.http2 {
+            return Err(Failure::NoTunnel);
+        }
+        let http11 = !session.http2 && head.version == Version::HTTP_11;
+        let upgrade = headers::strip_hop_by_hop(&mut head.headers).filter(|_| http11);
+        let expects = http11
+            && head
+                .headers
+                .get(header::EXPECT)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let exchange = Self {
+            session,
+            grpc,
+            connect,
+            upgrade,
+            http10: head.version == Version::HTTP_10,
+            source: Source::new(incoming),
+            gate: expects.then(Arc::<Gate>::default),
+            deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
+            told: Cell::new(false),
+            port,
+        };
+        Ok((exchange, head))
+    }
+
+    /// Waits no longer than the client is to wait.
+    pub async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match self.deadline {
+            None => work.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, work)
+                .await
+                .unwrap_or(Err(Failure::RequestTimeout)),
+        }
+    }
+}

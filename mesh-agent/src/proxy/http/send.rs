@@ -1,0 +1,91 @@
+//! A request over a connection to an instance, and the head of the answer.
+
+use std::{rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{body::RequestBody, exchange::Exchange, expect, headers, pool::Lease, verdict::Failed};
+use crate::registry::Endpoint;
+
+impl Exchange<'_> {
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        mut lease: Lease,
+        reused: bool,
+        mut head: request::Parts,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        let version = match lease {
+            Lease::Http1 { .. } => Version::HTTP_11,
+            Lease::Http2(_) => Version::HTTP_2,
+        };
+        let spare = self.may_repeat(&lease, &head).then(|| head.clone());
+        if let Err(failure) = headers::address(&mut head, version) {
+            return Err(Failed { failure, head: None, renewals: 0 });
+        }
+        if version == Version::HTTP_11 {
+            self.ask_for_upgrade(&mut head);
+        }
+        let body = RequestBody { source: Rc::clone(&self.source), gate: self.gate.clone() };
+        let mut request = Request::from_parts(head, body);
+        if version == Version::HTTP_11 {
+            self.hear_interim(&mut request);
+        }
+        let started = Instant::now();
+        let result = match &mut lease {
+            Lease::Http1 { connection, .. } => {
+                connection.tunnel.set(self.connect || self.upgrade.is_some());
+                self.with_patience(connection.sender.try_send_request(request)).await
+            }
+            Lease::Http2(stream) => {
+                self.with_patience(stream.sender().try_send_request(request)).await
+            }
+        };
+        match result {
+            Ok(response) => {
+                endpoint.live.observe(started.elapsed());
+                Ok((response, lease))
+            }
+            Err(error) => Err(self.failed(endpoint, error, &lease, reused, spare)),
+        }
+    }
+
+    fn ask_for_upgrade(&self, head: &mut request::Parts) {
+        if let Some(to) = &self.upgrade {
+            head.headers.insert(header::UPGRADE, to.clone());
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+    }
+
+    fn hear_interim(&self, request: &mut Request<RequestBody>) {
+        let gate = self.gate.clone();
+        // RFC 9110 section 15.2: a client of HTTP/1.0 doesn't know them.
+        let interim =
+            (!self.session.http2 && !self.http10).then(|| Arc::clone(&self.session.interim));
+        if gate.is_none() && interim.is_none() {
+            return;
+        }
+        hyper::ext::on_informational(request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                if let Some(gate) = &gate {
+                    gate.open();
+                }
+            } else if let Some(interim) = &interim {
+                interim.push(response.status(), response.headers());
+            }
+        });
+    }
+
+    /// Waits for the response; the body isn't held back for ever.
+    async fn with_patience<T>(&self, response: impl Future<Output = T>) -> T {
+        let Some(gate) = &self.gate else { return response.await };
+        let mut response = std::pin::pin!(response);
+        tokio::select! {
+            response = &mut response => return response,
+            () = tokio::time::sleep(expect::PATIENCE) => gate.open(),
+        }
+        response.await
+    }
+}
