@@ -39,6 +39,8 @@ pub(super) struct Agent {
     pub dns: Dns,
     /// Reloads that were accepted, and refused.
     pub reloads: (AtomicU64, AtomicU64),
+    /// Connections that were ended because their instance had left.
+    pub ended_by_removal: AtomicU64,
     config: PathBuf,
     kernel: Option<Kernel>,
     settings: ArcSwap<Settings>,
@@ -114,6 +116,7 @@ impl Agent {
             proxy,
             dns,
             reloads: Default::default(),
+            ended_by_removal: AtomicU64::new(0),
             config: options.config,
             kernel,
             settings: ArcSwap::from_pointee(settings),
@@ -147,6 +150,11 @@ impl Agent {
                 shown.join(", ")
             )
         })
+    }
+
+    /// Says when there is a new snapshot.
+    pub async fn watch_generation(&self) -> watch::Receiver<u64> {
+        self.registry.lock().await.watch()
     }
 
     pub fn config_path(&self) -> PathBuf {

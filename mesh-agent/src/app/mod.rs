@@ -11,6 +11,7 @@ mod metrics;
 mod namespaces;
 mod pulse;
 mod reload;
+mod removal;
 mod run;
 mod views;
 mod watch;
