@@ -33,10 +33,8 @@ pub struct Asker {
 /// Whether a new connection of this service may be opened. `service` is its
 /// live map value.
 #[inline(always)]
-pub fn admit(asker: Asker, service: *mut Service) -> Result<(), Reason> {
-    let Some(policy) = POLICIES.get_ptr(asker.service) else { return Ok(()) };
-    // SAFETY: a live map value.
-    let policy = unsafe { &*policy };
+pub fn admit(policy: Option<&Policy>, asker: Asker, service: *mut Service) -> Result<(), Reason> {
+    let Some(policy) = policy else { return Ok(()) };
     let verdict = open_connections(policy, service).and_then(|()| rates(policy, asker, service));
     if verdict.is_err() {
         // SAFETY: a live map value.

@@ -12,13 +12,16 @@ mod flows;
 mod heartbeat;
 mod hooks;
 mod kernel_log;
+mod limits;
 mod object;
 mod originals;
 mod pins;
 mod plan;
+mod policies;
 mod preflight;
 mod prepare;
 mod reference;
+mod row;
 mod sys;
 mod tables;
 
