@@ -2,7 +2,7 @@
 
 use mesh_common::{
     gcra,
-    policy::{MAX_RATES, Policy, Rate, flag, rate_flag},
+    policy::{Policy, Rate, flag, rate_flag},
 };
 
 use super::policies::nanos;
@@ -28,6 +28,9 @@ pub(super) fn limit(port: &ServicePort, policy: &mut Policy) {
     for (slot, limit) in policy.rates.iter_mut().zip(rates) {
         *slot = rate(limit);
     }
+    if port.policy.adaptive_concurrency.is_some() {
+        policy.flags |= flag::ADAPTIVE;
+    }
     if let Some(bandwidth) = port.policy.bandwidth {
         policy.upload = bandwidth.upload.map_or(0, u64::from);
         policy.download = bandwidth.download.map_or(0, u64::from);
@@ -48,9 +51,6 @@ fn rate(limit: &RateLimit) -> Rate {
     }
     Rate { interval_ns: rate.interval, tolerance_ns: rate.tolerance, flags, zero: 0 }
 }
-
-/// How many rate limits the kernel path has room for.
-pub const RATE_LIMITS: usize = MAX_RATES;
 
 #[cfg(test)]
 mod tests {
