@@ -35,6 +35,7 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
     let (ok, failed) = agent.count_reloads();
     page.counter(&table::RELOADS, ["ok"], ok);
     page.counter(&table::RELOADS, ["failed"], failed);
+    page.counter(&table::ENDED_BY_REMOVAL, [], agent.ended_by_removal.load(Ordering::Relaxed));
     let last_ok = agent.last_reload().is_none_or(|reload| reload.problems.is_empty());
     page.gauge(&table::RELOAD_OK, [], f64::from(last_ok));
     page.gauge(&table::REGISTRY_GENERATION, [], agent.snapshots.load().generation as f64);

@@ -12,6 +12,7 @@ mod metrics;
 mod namespaces;
 mod pulse;
 mod reload;
+mod removal;
 mod run;
 mod views;
 mod watch;

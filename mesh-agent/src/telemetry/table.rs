@@ -33,6 +33,8 @@ metrics! {
     /// File descriptors that the agent has open
     OPEN_DESCRIPTORS: Gauge "mesh_open_descriptors" [];
 
+    /// Connections that were closed because their instance was removed or ejected (onRemoval)
+    ENDED_BY_REMOVAL: Counter "mesh_removal_closed_connections_total" [];
     /// Reloads of the configuration, by result: ok or failed
     RELOADS: Counter "mesh_reloads_total" ["result"];
     /// 1 where the last reload was accepted, 0 where the one before still serves
