@@ -8,6 +8,8 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod dns;
+pub mod health;
+pub mod limit;
 pub mod model;
 pub mod net;
 pub mod proxy;
