@@ -7,6 +7,7 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod discovery;
 pub mod dns;
 pub mod health;
 pub mod limit;
