@@ -20,7 +20,9 @@ pub(super) fn page(agent: &Agent) -> String {
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
         of_a_port(agent, port, &mut page);
-        for endpoint in &port.endpoints {
+        let shares = port.balancer.shares(tokio::time::Instant::now());
+        for (endpoint, share) in port.endpoints.iter().zip(shares) {
+            of_the_balance(port, endpoint, share, &mut page);
             of_an_instance(agent, port, endpoint, &counters, &mut page);
         }
     }
@@ -110,6 +112,15 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
     page.counter(&table::RETRIES, labels, load(&stats.retries));
+    page.gauge(&table::PANIC, labels, f64::from(port.panic));
+    for (tier, of) in port.tiers.iter().enumerate() {
+        page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);
+    }
+}
+
+fn of_the_balance(port: &ServicePort, endpoint: &Endpoint, share: f64, page: &mut Exposition) {
+    let (number, instance) = (port.port.port.to_string(), endpoint.address.to_string());
+    page.gauge(&table::SHARE, [port.service.as_str(), &number, &instance], share);
 }
 
 fn of_an_instance(

@@ -2,6 +2,7 @@
 //! that knows them all.
 
 mod agent;
+mod candidates;
 mod connections;
 mod control;
 mod descriptors;

@@ -83,8 +83,14 @@ metrics! {
     /// Further attempts on another instance after one that failed
     RETRIES: Counter "mesh_retries_total" ["service", "port"];
 
+    /// 1 where so few instances are available that those that fail are used as well
+    PANIC: Gauge "mesh_service_panic" ["service", "port"];
+    /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
+    TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
+    /// Share of the picks that the instance is due, 0 to 1, by weight, tier and age
+    SHARE: Gauge "mesh_instance_share" ["service", "port", "instance"];
     /// Requests (HTTP) or connections under way
     IN_FLIGHT: Gauge "mesh_instance_in_flight" ["service", "port", "instance", "path"];
     /// Times that the instance was picked
