@@ -9,6 +9,7 @@ use super::{
 use crate::{
     admin::{AgentState, EndpointState},
     registry::{Endpoint, ServicePort},
+    retry::Reason,
     telemetry::{Exposition, metrics as table},
 };
 
@@ -87,7 +88,11 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     page.counter(&table::DATAGRAMS, labels, kernel.datagrams);
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
-    page.counter(&table::RETRIES, labels, load(&stats.retries));
+    for reason in Reason::ALL {
+        let count = load(&stats.retries[reason as usize]);
+        page.counter(&table::RETRIES, [service, number, reason.name()], count);
+    }
+    page.counter(&table::RETRIES_REFUSED, labels, port.budget.exhausted());
 }
 
 fn of_an_instance(
@@ -104,6 +109,10 @@ fn of_an_instance(
     let live = &endpoint.live;
     let available = views::state_of(endpoint) == EndpointState::Available;
     page.gauge(&table::AVAILABLE, labels, f64::from(available));
+    let health = &endpoint.health;
+    page.gauge(&table::EJECTED, labels, f64::from(health.is_ejected()));
+    page.counter(&table::EJECTIONS, labels, health.ejections());
+    page.counter(&table::CHECKS_FAILED, labels, health.checks_failed());
     let of_proxy = [service, number, instance, "proxy"];
     let of_kernel = [service, number, instance, "kernel"];
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);

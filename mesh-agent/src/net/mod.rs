@@ -11,4 +11,6 @@ pub use clock::monotonic_ns;
 pub use diag::{TcpStatistics, tcp_connections};
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
-pub use socket::{SocketOptions, connect_tcp, keep_alive, listen_tcp, source_address, udp_socket};
+pub use socket::{
+    SocketOptions, connect_tcp, keep_alive, listen_tcp, source_address, udp_socket, user_timeout,
+};

@@ -9,12 +9,15 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader};
 use crate::{
     balance::{Balancer, Live},
+    health::{Health, Outliers},
     model::{Discovered, Instance, Port, ServiceName, ServiceSpec},
+    net,
+    retry::{Budget, Handshakes},
 };
 
 /// Owns what outlives a snapshot; the only writer.
@@ -27,6 +30,7 @@ pub struct Registry {
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
+    health_changed: Arc<Notify>,
 }
 
 /// What a service port keeps from snapshot to snapshot.
@@ -34,7 +38,17 @@ pub struct Registry {
 struct Kept {
     cursor: Arc<AtomicU64>,
     stats: Arc<PortStats>,
-    live: HashMap<SocketAddr, Arc<Live>>,
+    outliers: Arc<Outliers>,
+    budget: Arc<Budget>,
+    handshakes: Arc<Handshakes>,
+    instances: HashMap<SocketAddr, KeptInstance>,
+}
+
+/// What an instance keeps.
+#[derive(Clone, Debug, Default)]
+struct KeptInstance {
+    live: Arc<Live>,
+    health: Arc<Health>,
 }
 
 impl Registry {
@@ -45,11 +59,18 @@ impl Registry {
             ports: HashMap::new(),
             published: SnapshotReader::default(),
             generation: watch::Sender::new(0),
+            health_changed: Arc::default(),
         }
     }
 
     pub fn reader(&self) -> SnapshotReader {
         self.published.clone()
+    }
+
+    /// Told when the health of some instance changes; the ports that it concerns
+    /// say so themselves, by [`Outliers::take_change`].
+    pub fn health_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.health_changed)
     }
 
     /// Says when there is a new snapshot, by its generation.
@@ -123,9 +144,9 @@ impl Registry {
         let mut known = false;
         for ((name, ..), kept) in &self.ports {
             if name.as_str() == service
-                && let Some(live) = kept.live.get(&address)
+                && let Some(kept) = kept.instances.get(&address)
             {
-                live.drained.store(drained, Ordering::Relaxed);
+                kept.live.drained.store(drained, Ordering::Relaxed);
                 known = true;
             }
         }
@@ -148,7 +169,7 @@ impl Registry {
             let ports: Vec<_> = (spec.ports.iter())
                 .map(|&port| {
                     let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
-                    let kept = kept.remove(&key).unwrap_or_else(Kept::at_random);
+                    let kept = kept.remove(&key).unwrap_or_else(|| Kept::new(&self.health_changed));
                     let (built, kept) = build_port(spec, port, &policy, &instances, kept);
                     self.ports.insert(key, kept);
                     Arc::new(built)
@@ -179,9 +200,10 @@ impl Default for Registry {
 
 impl Kept {
     /// The cursor starts at random, so that nodes don't march in step.
-    fn at_random() -> Self {
+    fn new(health_changed: &Arc<Notify>) -> Self {
         let cursor = Arc::new(AtomicU64::new(u64::from(rand::random::<u32>())));
-        Self { cursor, ..Self::default() }
+        let outliers = Arc::new(Outliers::new(Arc::clone(health_changed)));
+        Self { cursor, outliers, ..Self::default() }
     }
 }
 
@@ -192,21 +214,25 @@ fn build_port(
     instances: &[&Instance],
     mut kept: Kept,
 ) -> (ServicePort, Kept) {
-    let mut live = HashMap::new();
+    let mut kept_instances = HashMap::new();
     let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(instances.len());
     for instance in instances {
         let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
         // Two sources may name the same instance; the first one's word counts.
-        if live.contains_key(&address) {
+        if kept_instances.contains_key(&address) {
             continue;
         }
-        let state = kept.live.remove(&address).unwrap_or_default();
-        live.insert(address, Arc::clone(&state));
+        let known = kept.instances.remove(&address).unwrap_or_default();
+        if !policy.failover.ejection {
+            known.health.set_returned(net::monotonic_ns());
+        }
+        kept_instances.insert(address, known.clone());
         endpoints.push(Arc::new(Endpoint {
             address,
             weight: instance.weight,
             locality: instance.locality.clone(),
-            live: state,
+            live: known.live,
+            health: known.health,
         }));
     }
     let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.effective_weight()).collect();
@@ -223,8 +249,11 @@ fn build_port(
         balancer: Balancer::new(policy.algorithm, &weights, Arc::clone(&kept.cursor)),
         endpoints,
         stats: Arc::clone(&kept.stats),
+        outliers: Arc::clone(&kept.outliers),
+        budget: Arc::clone(&kept.budget),
+        handshakes: Arc::clone(&kept.handshakes),
     };
-    (built, Kept { live, ..kept })
+    (built, Kept { instances: kept_instances, ..kept })
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use arc_swap::ArcSwap;
 
 use crate::{
     balance::{Balancer, Live},
+    health::{Health, Outliers, Verdict},
     model::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
+    retry::{Budget, Handshakes, Reason},
 };
 
 /// Everything that serves, at one moment.
@@ -48,6 +50,12 @@ pub struct ServicePort {
     /// Picks indices into `endpoints`.
     pub balancer: Balancer,
     pub stats: Arc<PortStats>,
+    /// Of its instances' ejections.
+    pub outliers: Arc<Outliers>,
+    /// How much of its traffic may be retries.
+    pub budget: Arc<Budget>,
+    /// How long connecting to its instances takes.
+    pub handshakes: Arc<Handshakes>,
 }
 
 /// An instance behind a service port.
@@ -58,6 +66,7 @@ pub struct Endpoint {
     pub weight: Weight,
     pub locality: Locality,
     pub live: Arc<Live>,
+    pub health: Arc<Health>,
 }
 
 /// Counters of a service port on the proxy path; they outlive snapshots.
@@ -67,8 +76,8 @@ pub struct PortStats {
     pub requests: AtomicU64,
     /// Answers of 500 and above, and connections that no instance took.
     pub errors: AtomicU64,
-    /// Further attempts after one that failed.
-    pub retries: AtomicU64,
+    /// Further attempts, by their reason.
+    pub retries: [AtomicU64; Reason::ALL.len()],
 }
 
 /// What identifies a service port across snapshots.
@@ -81,9 +90,11 @@ impl ServicePort {
 }
 
 impl Endpoint {
-    /// 0 where the instance was taken out by hand.
+    /// 0 where the instance was taken out by hand, or its check fails. Not where
+    /// it is ejected: picks look for that themselves, at once.
     pub fn effective_weight(&self) -> Weight {
-        if self.live.is_drained() { Weight(0) } else { self.weight }
+        let out = self.live.is_drained() || self.health.verdict() == Verdict::Unhealthy;
+        if out { Weight(0) } else { self.weight }
     }
 }
 
