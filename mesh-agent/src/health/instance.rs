@@ -90,6 +90,13 @@ impl Health {
         !self.is_ejected() && self.verdict() != Verdict::Unhealthy
     }
 
+    /// Whether its tier has to do without it, and the kernel's schedule: what
+    /// the hooks ejected stays there, because they probe it themselves.
+    pub fn is_failing(&self) -> bool {
+        !self.is_usable() && self.cause() != Some(Cause::Kernel)
+            || self.verdict() == Verdict::Unhealthy
+    }
+
     /// From the first moment of an exile until a probe succeeds.
     pub fn is_ejected(&self) -> bool {
         self.exile.load(Ordering::Relaxed) != 0

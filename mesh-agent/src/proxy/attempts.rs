@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use super::pick::{Caller, pick};
 use crate::{
     health::Probe,
     model::{FailoverMode, Retry},
@@ -18,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Attempts<'a> {
     retry: &'a Retry,
+    caller: Caller,
     most: u32,
     count: u32,
     tried: Vec<SocketAddr>,
@@ -34,7 +36,7 @@ pub(super) struct Picked {
 }
 
 impl<'a> Attempts<'a> {
-    pub fn new(port: &ServicePort, retry: &'a Retry) -> Self {
+    pub fn new(port: &ServicePort, retry: &'a Retry, caller: Caller) -> Self {
         let failover = &port.policy.failover;
         let most = match failover.mode {
             FailoverMode::Once => 1,
@@ -42,7 +44,7 @@ impl<'a> Attempts<'a> {
                 retry.attempts.map_or(u32::from(failover.attempts), |more| u32::from(more) + 1)
             }
         };
-        Self { retry, most, count: 0, tried: Vec::new(), permit: None }
+        Self { retry, caller, most, count: 0, tried: Vec::new(), permit: None }
     }
 
     /// Counts a first attempt whose instance was picked elsewhere.
@@ -92,9 +94,9 @@ impl<'a> Attempts<'a> {
     fn pick(&self, port: &ServicePort) -> Option<Arc<Endpoint>> {
         let usable = |index: usize| {
             let endpoint = &port.endpoints[index];
-            endpoint.health.is_usable() && !self.tried.contains(&endpoint.address)
+            (port.panic || endpoint.health.is_usable()) && !self.tried.contains(&endpoint.address)
         };
-        let index = port.balancer.pick(rand::random(), usable)?;
+        let index = pick(port, &port.balancer, self.caller, usable)?;
         Some(Arc::clone(&port.endpoints[index]))
     }
 

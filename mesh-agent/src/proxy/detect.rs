@@ -9,6 +9,7 @@ use super::{
     attempts::Picked,
     connection::{Connection, add},
     http,
+    pick::Caller,
     tcp::{self, Early},
     upstream::{self, InFlight},
 };
@@ -98,7 +99,8 @@ pub(super) async fn http_version(
 /// speaks first; then whoever speaks first decides.
 pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
     let port = connection.port();
-    let connected = upstream::connect_any(connection, &port).await;
+    let caller = Caller::connection(connection, &port);
+    let connected = upstream::connect_any(connection, &port, caller).await;
     let Ok((picked, server)) = connected else {
         return no_instance(connection, client, &port).await;
     };

@@ -13,6 +13,7 @@ use tokio::{net::TcpStream, task::coop::consume_budget};
 use super::{
     attempts::Picked,
     connection::{Connection, add},
+    pick::Caller,
     upstream::{self, InFlight},
 };
 use crate::{health::Outcome, registry::Endpoint};
@@ -21,7 +22,8 @@ use crate::{health::Outcome, registry::Endpoint};
 pub(super) async fn serve(connection: &Connection, client: TcpStream) {
     let port = connection.port();
     connection.protocol.set("tcp");
-    match upstream::connect_any(connection, &port).await {
+    let caller = Caller::connection(connection, &port);
+    match upstream::connect_any(connection, &port, caller).await {
         Ok((Picked { endpoint, probe }, server)) => {
             if probe.is_some() {
                 // Of a stream of bytes the agent can't tell what is an answer.

@@ -11,9 +11,11 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     attempts::{Attempts, Picked},
     connection::Connection,
+    pick::Caller,
 };
 use crate::{
     health::Outcome,
+    model::Protocol,
     net,
     registry::{Endpoint, ServicePort},
     retry::{self, Reason},
@@ -93,6 +95,10 @@ pub(super) async fn connect(
             // Failing, a vanished peer is noticed later.
             let _ = net::keep_alive(&stream);
             let _ = net::user_timeout(&stream, timeouts.connect_at_most() * UNACKNOWLEDGED);
+            if port.port.protocol == Protocol::Tcp {
+                // Of a stream of bytes the agent can't tell what is an answer.
+                endpoint.live.observe(took, Instant::now());
+            }
             connection.instance.set(Some(address));
             return Ok(stream);
         }
@@ -109,14 +115,18 @@ pub(super) async fn connect(
 pub(super) async fn connect_any(
     connection: &Connection,
     port: &ServicePort,
+    caller: Caller,
 ) -> Result<(Picked, TcpStream), ConnectError> {
-    let mut attempts = Attempts::new(port, &port.policy.retry);
+    let mut attempts = Attempts::new(port, &port.policy.retry, caller);
     let mut next = attempts.first(port);
     let mut last = ConnectError::NoInstance;
     while let Some(picked) = next {
         match connect(connection, port, &picked).await {
             Ok(stream) => return Ok((picked, stream)),
             Err(error) => {
+                if error.outcome() != Outcome::Unclear {
+                    picked.endpoint.live.observe_failure(None, Instant::now());
+                }
                 port.report(&picked.endpoint, error.outcome(), picked.probe.as_ref());
                 last = error;
             }

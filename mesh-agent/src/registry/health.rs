@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Endpoint, ServicePort};
 use crate::{
     health::{Outcome, Probe, Rules, Tier, Verdict},
+    model::LocalityMode,
     net,
 };
 
@@ -26,14 +27,15 @@ impl ServicePort {
         let at = (net::monotonic_ns(), rand::random());
         ejected
             .filter(|one| one.weight.0 > 0 && !one.live.is_drained())
+            .filter(|one| one.tier == 0 || self.policy.locality.mode != LocalityMode::Strict)
             .find_map(|one| Some((one, self.outliers.claim(&one.health, &rules, at)?)))
             .map(|(one, probe)| (Arc::clone(one), probe))
     }
 
-    /// Of the instances that would be picked if none were ejected.
-    fn tier_of(&self, _endpoint: &Endpoint) -> Tier {
+    /// Of its tier's instances, those that would be picked if none were ejected.
+    fn tier_of(&self, endpoint: &Endpoint) -> Tier {
         let mut tier = Tier::default();
-        for one in &self.endpoints {
+        for one in self.endpoints.iter().filter(|one| one.tier == endpoint.tier) {
             let counts = one.weight.0 > 0
                 && !one.live.is_drained()
                 && one.health.verdict() != Verdict::Unhealthy;

@@ -14,6 +14,7 @@ use super::{error::Failure, exchange::Exchange, headers, pool::Lease, verdict::F
 use crate::{
     proxy::{
         attempts::{Attempts, Picked},
+        pick::Caller,
         upstream::{ConnectError, InFlight},
     },
     registry::Endpoint,
@@ -33,7 +34,8 @@ pub(super) struct Answer {
 impl Exchange<'_> {
     pub async fn attempts(&self, mut head: request::Parts) -> Result<Answer, Failure> {
         let port = &self.port;
-        let mut attempts = Attempts::new(port, &port.policy.retry);
+        let caller = Caller::request(&self.session.connection, port, &head);
+        let mut attempts = Attempts::new(port, self.retry(), caller);
         let (first, mut stream) = match self.session.opened.take() {
             Some((picked, stream)) => {
                 attempts.made(port, &picked.endpoint);
@@ -58,7 +60,7 @@ impl Exchange<'_> {
             // What was answered is not wanted; nor is its connection.
             drop(result);
             if reason.is_answer() {
-                let backoff = &port.policy.retry.backoff;
+                let backoff = &self.retry().backoff;
                 let delay = retry::delay(backoff, attempts.retries() - 1, rand::random());
                 tokio::time::sleep(delay).await;
             }

@@ -11,7 +11,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{error::Failure, expect::Gate, headers, session::Session, source::Source};
-use crate::{model::FailoverMode, proxy::attempts::Picked, registry::ServicePort};
+use crate::{
+    model::{FailoverMode, Retry},
+    proxy::attempts::Picked,
+    registry::ServicePort,
+};
 
 /// A request under way.
 pub(super) struct Exchange<'a> {
@@ -68,6 +72,11 @@ impl<'a> Exchange<'a> {
             port,
         };
         Ok((exchange, head))
+    }
+
+    /// What is repeated, and how.
+    pub fn retry(&self) -> &Retry {
+        &self.port.policy.retry
     }
 
     /// Waits no longer than the client is to wait.

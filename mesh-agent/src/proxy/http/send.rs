@@ -46,7 +46,8 @@ impl Exchange<'_> {
         };
         match result {
             Some(Ok(response)) => {
-                endpoint.live.observe(started.elapsed());
+                let now = Instant::now();
+                endpoint.live.observe(now - started, now);
                 let spare = self.source.is_replayable().then_some(spare);
                 Ok((response, lease, spare))
             }
@@ -85,7 +86,7 @@ impl Exchange<'_> {
     /// that the client takes to send its body doesn't count.
     async fn in_time<T>(&self, response: impl Future<Output = T>) -> Option<T> {
         let mut response = std::pin::pin!(self.with_patience(response));
-        let Some(limit) = self.port.policy.retry.per_try_timeout else {
+        let Some(limit) = self.retry().per_try_timeout else {
             return Some(response.await);
         };
         loop {

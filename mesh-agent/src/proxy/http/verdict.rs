@@ -1,8 +1,11 @@
 //! What an attempt came to: what it says of the instance, and whether another
 //! is to follow.
 
-use http::{HeaderMap, Request, request};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, header, request};
 use hyper::client::conn::TrySendError;
+use tokio::time::Instant;
 
 use super::{
     attempts::Answer,
@@ -120,8 +123,7 @@ impl Exchange<'_> {
     }
 
     fn trial(&self, idempotent: bool) -> Trial<'_> {
-        let policy = &self.port.policy;
-        Trial { mode: policy.failover.mode, retry: &policy.retry, idempotent }
+        Trial { mode: self.port.policy.failover.mode, retry: self.retry(), idempotent }
     }
 
     /// Tells the instance's health.
@@ -130,6 +132,16 @@ impl Exchange<'_> {
             Err(failed) => failed.outcome,
             Ok(answer) => of_answer(answer.response.status().as_u16(), answer.response.headers()),
         };
+        let live = &picked.endpoint.live;
+        match result {
+            Err(failed) if failed.outcome == Outcome::Unclear => {}
+            Err(_) => live.observe_failure(None, Instant::now()),
+            Ok(answer) if matches!(answer.response.status().as_u16(), 429 | 503) => {
+                let after = retry_after(answer.response.headers());
+                live.observe_failure(after, Instant::now());
+            }
+            Ok(_) => {}
+        }
         self.port.report(&picked.endpoint, outcome, picked.probe.as_ref());
     }
 
@@ -178,6 +190,12 @@ fn of_answer(status: u16, headers: &HeaderMap) -> Outcome {
     let failed =
         matches!(call, Some(UNKNOWN | DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS));
     if status >= 500 || failed { Outcome::ResponseFailed } else { Outcome::Answered }
+}
+
+/// In seconds only: a date depends on the instance's clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// The status of a call whose headers are trailers at the same time.
