@@ -125,12 +125,14 @@ fn least_response_time_leaves_a_slow_instance_and_returns() -> Result<()> {
         share => bail!("share {share}"),
     })?;
     scene.servers[0].be(Mood { delay: Duration::from_millis(30), ..Mood::default() })?;
-    eventually_for(Duration::from_secs(4), "the slow one to get less than a tenth", || {
-        match share("one")? {
+    eventually_for(
+        Duration::from_secs(4),
+        "the slow one to get less than a tenth",
+        || match share("one")? {
             share if share < 0.1 => Ok(()),
             share => bail!("share {share}"),
-        }
-    })?;
+        },
+    )?;
     scene.servers[0].be(normal)?;
     // It was three times as slow: forgotten after 10 s · ln 3.
     eventually_for(Duration::from_secs(60), "the recovered one to get its part", || {

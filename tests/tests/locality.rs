@@ -123,6 +123,9 @@ fn modes_and_removal_by_reload() -> Result<()> {
     assert_eq!(scene.local()?, 100.0);
     let explained = scene.agent.json(["explain", "web:80"])?;
     assert_eq!(explained["candidates"][5]["tier"], 1);
-    assert_eq!(explained["candidates"][5]["why"], "out: tier 1 gets nothing, nearer ones carry all");
+    assert_eq!(
+        explained["candidates"][5]["why"],
+        "out: tier 1 gets nothing, nearer ones carry all"
+    );
     Ok(())
 }
