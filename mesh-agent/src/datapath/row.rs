@@ -51,7 +51,11 @@ impl Row {
                 Slot {
                     address: Address::from(endpoint.address),
                     backend: backends[index],
-                    weight: endpoint.effective_weight().0,
+                    // The table shares out by weight, and so has to know of tiers.
+                    weight: match hashed {
+                        true => u16::try_from(endpoint.turns).unwrap_or(u16::MAX),
+                        false => endpoint.effective_weight().0,
+                    },
                     tier: endpoint.tier,
                 }
             })
