@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader};
 use crate::{
     balance::{Balancer, Live},
+    limit::{Concurrency, Flow},
     model::{Discovered, Instance, Port, ServiceName, ServiceSpec},
 };
 
@@ -35,6 +36,8 @@ struct Kept {
     cursor: Arc<AtomicU64>,
     stats: Arc<PortStats>,
     live: HashMap<SocketAddr, Arc<Live>>,
+    concurrency: HashMap<SocketAddr, Arc<Concurrency>>,
+    flow: Flow,
 }
 
 impl Registry {
@@ -192,7 +195,7 @@ fn build_port(
     instances: &[&Instance],
     mut kept: Kept,
 ) -> (ServicePort, Kept) {
-    let mut live = HashMap::new();
+    let (mut live, mut concurrency) = (HashMap::new(), HashMap::new());
     let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(instances.len());
     for instance in instances {
         let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
@@ -202,13 +205,18 @@ fn build_port(
         }
         let state = kept.live.remove(&address).unwrap_or_default();
         live.insert(address, Arc::clone(&state));
+        let limit = kept.concurrency.remove(&address).unwrap_or_default();
+        limit.configure(policy.adaptive_concurrency.as_ref());
+        concurrency.insert(address, Arc::clone(&limit));
         endpoints.push(Arc::new(Endpoint {
             address,
             weight: instance.weight,
             locality: instance.locality.clone(),
             live: state,
+            concurrency: limit,
         }));
     }
+    let flow = kept.flow.renewed(policy);
     let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.effective_weight()).collect();
     let (path, path_reason) =
         spec.path.resolve(port.protocol, policy).expect("a validated path fits its protocol");
@@ -223,8 +231,9 @@ fn build_port(
         balancer: Balancer::new(policy.algorithm, &weights, Arc::clone(&kept.cursor)),
         endpoints,
         stats: Arc::clone(&kept.stats),
+        flow: flow.clone(),
     };
-    (built, Kept { live, ..kept })
+    (built, Kept { live, concurrency, flow, ..kept })
 }
 
 #[cfg(test)]

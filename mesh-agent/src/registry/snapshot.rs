@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     balance::{Balancer, Live},
+    limit::{Concurrency, Flow},
     model::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
@@ -48,6 +49,8 @@ pub struct ServicePort {
     /// Picks indices into `endpoints`.
     pub balancer: Balancer,
     pub stats: Arc<PortStats>,
+    /// Its limits; their state outlives snapshots.
+    pub flow: Flow,
 }
 
 /// An instance behind a service port.
@@ -58,6 +61,7 @@ pub struct Endpoint {
     pub weight: Weight,
     pub locality: Locality,
     pub live: Arc<Live>,
+    pub concurrency: Arc<Concurrency>,
 }
 
 /// Counters of a service port on the proxy path; they outlive snapshots.

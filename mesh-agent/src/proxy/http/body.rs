@@ -11,11 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::{expect::Gate, pool::Lease};
-use crate::proxy::upstream::InFlight;
+use super::{expect::Gate, paced::Paced, pool::Lease};
+use crate::{limit::Slot, proxy::upstream::InFlight};
 
 pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 
@@ -23,13 +22,13 @@ pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 /// touched it leaves it to the next.
 #[derive(Debug)]
 pub(super) struct Source {
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<Paced>,
     polled: Cell<bool>,
     done: Cell<bool>,
 }
 
 impl Source {
-    pub fn new(incoming: Incoming) -> Rc<Self> {
+    pub fn new(incoming: Paced) -> Rc<Self> {
         let done = incoming.is_end_stream();
         Rc::new(Self {
             incoming: RefCell::new(incoming),
@@ -99,24 +98,32 @@ pub(super) enum ResponseBody {
 
 /// An instance's body, and what is given back when it ends.
 pub(super) struct Streamed {
-    incoming: Incoming,
+    incoming: Paced,
     /// `None` once the connection can serve the next request.
     lease: Option<Lease>,
     _in_flight: InFlight,
+    /// Counts the request as under way.
+    _slot: Option<Slot>,
     source: Rc<Source>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Streamed {
     pub fn new(
-        incoming: Incoming,
+        incoming: Paced,
         lease: Lease,
         in_flight: InFlight,
         source: Rc<Source>,
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> Self {
-        let mut this =
-            Self { incoming, lease: Some(lease), _in_flight: in_flight, source, deadline };
+        let mut this = Self {
+            incoming,
+            lease: Some(lease),
+            _in_flight: in_flight,
+            _slot: None,
+            source,
+            deadline,
+        };
         this.release_at_end();
         this
     }
@@ -153,6 +160,15 @@ impl Streamed {
             self.release();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl ResponseBody {
+    /// Keeps the request counted as under way until its answer has ended.
+    pub fn hold(&mut self, slot: Slot) {
+        if let Self::Streamed(streamed) = self {
+            streamed._slot = Some(slot);
+        }
     }
 }
 

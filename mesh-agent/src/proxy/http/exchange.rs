@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, Version, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{body::Source, error::Failure, expect::Gate, headers, session::Session};
+use super::{body::Source, error::Failure, expect::Gate, headers, paced::Paced, session::Session};
 use crate::registry::ServicePort;
 
 /// A request under way.
@@ -52,7 +52,11 @@ impl<'a> Exchange<'a> {
             connect,
             upgrade,
             http10: head.version == Version::HTTP_10,
-            source: Source::new(incoming),
+            source: Source::new(Paced::new(
+                incoming,
+                &port.flow.upload,
+                session.connection.cookie(),
+            )),
             gate: expects.then(Arc::<Gate>::default),
             deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
             told: Cell::new(false),

@@ -13,6 +13,7 @@ use super::{
     error::Failure,
     exchange::Exchange,
     headers,
+    paced::Paced,
     pool::{Http1, Lease},
     session::Tunnel,
 };
@@ -48,6 +49,8 @@ impl Exchange<'_> {
             return Err(Failure::Exchange { instance: endpoint.address, error });
         }
         let deadline = self.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        let client = self.session.connection.cookie();
+        let incoming = Paced::new(incoming, &self.port.flow.download, client);
         let body = Streamed::new(incoming, lease, in_flight, Rc::clone(&self.source), deadline);
         Ok(Response::from_parts(head, ResponseBody::Streamed(body)))
     }
@@ -66,6 +69,7 @@ impl Exchange<'_> {
             stream: parts.io.stream,
             early: parts.read_buf,
             in_flight,
+            slot: None,
         });
         Ok(())
     }
