@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::{connection::Connection, pick::workload};
 use crate::{
     limit::{Counted, Quota, Refusal, Slot, Subject},
     registry::ServicePort,
@@ -29,14 +29,14 @@ pub(super) fn request(
 ) -> Result<Admission, Refusal> {
     // First what costs nothing to give back.
     let slot = port.flow.enter(Counted::Requests)?;
-    let subject = Subject { client: connection.cookie(), headers: Some(headers) };
+    let subject = Subject { client: workload(connection), headers: Some(headers) };
     let quota = port.flow.pass(&subject, Instant::now().into_std())?;
     Ok(Admission { slot, quota })
 }
 
 /// Lets a connection in whose bytes are none of the agent's business.
 pub(super) fn connection(connection: &Connection, port: &ServicePort) -> Result<(), Refusal> {
-    let subject = Subject { client: connection.cookie(), headers: None };
+    let subject = Subject { client: workload(connection), headers: None };
     port.flow.pass(&subject, Instant::now().into_std()).map(drop)
 }
 

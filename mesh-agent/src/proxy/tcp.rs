@@ -13,6 +13,7 @@ use tokio::{net::TcpStream, task::coop::consume_budget, time::Instant};
 use super::{
     admission,
     connection::{Connection, add},
+    pick::{Caller, workload},
     upstream::{self, Attempts, InFlight},
 };
 use crate::{
@@ -29,7 +30,8 @@ pub(super) async fn serve(connection: &Connection, client: TcpStream) {
         reset_on_close(&client);
         return;
     }
-    match upstream::connect_any(connection, &port, &mut Attempts::default()).await {
+    let mut attempts = Attempts::new(Caller::connection(connection, &port));
+    match upstream::connect_any(connection, &port, &mut attempts).await {
         Ok((endpoint, server)) => {
             let _in_flight = InFlight::new(&endpoint);
             tunnel(connection, &endpoint, &client, &server, Early::default()).await;
@@ -141,7 +143,7 @@ async fn pump(
 /// connection is cut in between.
 async fn turn(connection: &Connection, pacer: &Arc<Pacer>, bytes: usize) -> Option<Turn> {
     let now = Instant::now().into_std();
-    let turn = pacer.turn(connection.cookie(), bytes, now)?;
+    let turn = pacer.turn(workload(connection), bytes, now)?;
     if let Some(begins) = turn.begins() {
         tokio::time::sleep_until(begins.into()).await;
     }

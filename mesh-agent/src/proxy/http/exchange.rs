@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{body::Source, error::Failure, expect::Gate, headers, paced::Paced, session::Session};
-use crate::registry::ServicePort;
+use crate::{proxy::pick::workload, registry::ServicePort};
 
 /// A request under way.
 pub(super) struct Exchange<'a> {
@@ -55,7 +55,7 @@ impl<'a> Exchange<'a> {
             source: Source::new(Paced::new(
                 incoming,
                 &port.flow.upload,
-                session.connection.cookie(),
+                workload(&session.connection),
             )),
             gate: expects.then(Arc::<Gate>::default),
             deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
