@@ -5,7 +5,12 @@
 //! process's namespace. Consul isn't to be had from a package registry, so its
 //! API is spoken by a small server here.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    process::{Child, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{Agent, Pod, Process, World, eventually, server::Nginx};
@@ -75,6 +80,42 @@ impl Scene {
             ensure!(seen == expected, "{seen:?}; {}", agent.ask(["status"])?);
             Ok(())
         })
+    }
+}
+
+/// Connects again and again until its input ends; prints how often it worked,
+/// and how often not.
+const LOAD: &str = r#"
+import socket, sys, threading
+stop = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+good = bad = 0
+while not stop.is_set():
+    try:
+        with socket.create_connection(("10.96.0.20", 80), 5) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\nHost: web\r\n\r\n")
+            good += b" 200 OK" in b"".join(iter(lambda: connection.recv(4096), b""))
+    except OSError:
+        bad += 1
+print(good, bad)
+"#;
+
+struct Load(Child);
+
+impl Load {
+    fn start(pod: &Pod) -> Result<Self> {
+        let mut command = pod.command("python3")?;
+        command.args(["-c", LOAD]);
+        Ok(Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?))
+    }
+
+    /// Ends it; an error where a single connection failed.
+    fn finish(mut self) -> Result<()> {
+        drop(self.0.stdin.take());
+        let output = String::from_utf8(self.0.wait_with_output()?.stdout)?;
+        let (good, bad) = output.trim().split_once(' ').context("two numbers")?;
+        ensure!(good.parse::<u32>()? > 10 && bad == "0", "{good} good, {bad} bad");
+        Ok(())
     }
 }
 
@@ -172,12 +213,14 @@ fn dns_is_followed_and_its_death_takes_nothing_out_not_even_with_a_restart() -> 
     ensure!(degraded.contains("dns source web.test of web fails"), "{degraded}");
     ensure!(agent.ask(["status"])?.contains("✗ failing"), "the table says so");
 
-    // The next agent can't ask anybody: what serves goes on.
+    // The next agent can't ask anybody: what serves goes on, all the time.
+    let load = Load::start(&scene.client)?;
     agent.kill9()?;
     assert_eq!(scene.answer()?, "two");
     agent.restart()?;
     until_state(&agent, "failing", 1)?;
     scene.until(&agent, &["two"])?;
+    load.finish()?;
     let url = format!("http://{}/metrics", agent.http());
     let mut command = scene.world.command("curl", 5)?;
     command.args(["--silent", &url]);
@@ -186,6 +229,16 @@ fn dns_is_followed_and_its_death_takes_nothing_out_not_even_with_a_restart() -> 
     for line in [format!("mesh_source_ok{labels} 0"), format!("mesh_source_instances{labels} 1")] {
         ensure!(metrics.contains(&line), "no {line} in:\n{metrics}");
     }
+
+    // And one that remembers nothing asks before it changes anything.
+    let (_dnsmasq, _) = self::dnsmasq(&scene, &two, &[])?;
+    until_state(&agent, "ok", 1)?;
+    let load = Load::start(&scene.client)?;
+    agent.kill9()?;
+    fs::remove_file(scene.world.folder().join("admin.sock.discovered"))?;
+    agent.restart()?;
+    until_state(&agent, "ok", 1)?;
+    load.finish()?;
     Ok(())
 }
 
