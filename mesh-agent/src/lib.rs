@@ -9,6 +9,8 @@ pub mod config;
 pub mod datapath;
 pub mod discovery;
 pub mod dns;
+pub mod health;
+pub mod limit;
 pub mod model;
 pub mod net;
 pub mod proxy;

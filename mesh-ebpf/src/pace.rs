@@ -8,10 +8,7 @@
 //! connection it is, and connections that come from elsewhere stay untouched.
 
 use aya_ebpf::{
-    bindings::{
-        BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock,
-        bpf_sock_ops,
-    },
+    bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock, bpf_sock_ops},
     helpers::{
         bpf_ktime_get_ns, bpf_setsockopt,
         generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
@@ -20,7 +17,7 @@ use aya_ebpf::{
 };
 use mesh_common::{
     address::Address,
-        pace::{self, EndsKey, Group, GroupKey, Paced, direction},
+    pace::{self, EndsKey, Group, GroupKey, Paced, direction},
     policy::{Policy, flag},
     socket::Socket,
 };
@@ -35,6 +32,10 @@ const SO_MAX_PACING_RATE: i32 = 47;
 const SOL_TCP: i32 = 6;
 /// Sets a bound on the congestion window, in packets.
 const TCP_BPF_SNDCWND_CLAMP: i32 = 1002;
+/// Sets the first congestion window, in packets.
+const TCP_BPF_IW: i32 = 1001;
+/// The kernel's own.
+const INITIAL_WINDOW: u32 = 10;
 /// Not paced at all.
 const UNLIMITED: u32 = u32::MAX;
 
@@ -110,18 +111,22 @@ fn join(ctx: &SockOpsContext, sk: *mut bpf_sock, key: GroupKey, limit: u64) {
     let acked = load!(ctx, bytes_acked);
     let Some(paced) = storage(sk, Some(Paced { group: key, acked, rate: 0 })) else { return };
     let Some(group) = group(&key, limit) else { return };
-    let flags = load!(ctx, bpf_sock_ops_cb_flags)
-        | BPF_SOCK_OPS_RTT_CB_FLAG
-        | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let flags =
+        load!(ctx, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
     if ctx.set_cb_flags(flags as i32).is_err() {
         return;
     }
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value.
-    let (members, share) = unsafe {
-        let members = count::add(&raw mut (*group).members, 1).wrapping_add(1).max(1);
-        (members, (&raw const (*group).share).read_volatile())
+    let rate = unsafe {
+        count::add(&raw mut (*group).members, 1);
+        pace::first(limit, &*group, now.saturating_sub((*group).started_ns))
     };
-    set_rate(ctx, paced, pace::first(limit, share, members));
+    set_rate(ctx, paced, rate);
+    // The first packets of a connection leave unpaced, as many as this.
+    let mut packets = pace::window(rate, 0, load!(ctx, mss_cache)).min(INITIAL_WINDOW);
+    set(ctx, SOL_TCP, TCP_BPF_IW, &mut packets);
 }
 
 /// Counts what this socket moved since the last time, and closes the round
@@ -167,7 +172,13 @@ fn set_rate(ctx: &SockOpsContext, paced: &mut Paced, rate: u64) {
 fn set(ctx: &SockOpsContext, level: i32, name: i32, value: &mut u32) {
     // SAFETY: the context is of a full socket in the ops that come here.
     unsafe {
-        bpf_setsockopt(ctx.ops.cast::<bpf_sock_ops>().cast(), level, name, (&raw mut *value).cast(), 4)
+        bpf_setsockopt(
+            ctx.ops.cast::<bpf_sock_ops>().cast(),
+            level,
+            name,
+            (&raw mut *value).cast(),
+            4,
+        )
     };
 }
 

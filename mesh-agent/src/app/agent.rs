@@ -83,6 +83,7 @@ impl Agent {
     ) -> anyhow::Result<(Arc<Self>, Option<Feeds>)> {
         let mut registry = Registry::new();
         let snapshots = registry.reader();
+        registry.locate(settings.locality.clone());
         let mark = if options.ebpf { settings.capture.mark } else { 0 };
         let socket = SocketOptions { mark };
         let memory = Memory::load(&discovery::memory(&settings));
@@ -256,10 +257,12 @@ impl Agent {
         sources.first_outcomes(discovery::FIRST_ANSWERS).await;
         let mut registry = self.registry.lock().await;
         let before = registry.discovered();
+        registry.locate(new.locality.clone());
         registry.configure_with(new.services.clone(), sources.found());
         if let Some(kernel) = &self.kernel {
             let applied = self.apply_to_kernel(kernel, old, &new);
             if let Err(error) = applied {
+                registry.locate(old.locality.clone());
                 registry.configure_with(old.services.clone(), before);
                 let restored = self.apply_to_kernel(kernel, &new, old);
                 let tail = restored.err().map_or(String::new(), |error| {

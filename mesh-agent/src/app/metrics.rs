@@ -138,7 +138,7 @@ fn of_an_instance(
     page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
     page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
     page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
-    if let Some(time) = live.response_time() {
+    if let Some(time) = live.response_time(tokio::time::Instant::now()) {
         page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
     }
     if kernel.srtt_us > 0 {

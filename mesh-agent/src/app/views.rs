@@ -104,7 +104,7 @@ fn endpoint_view(
         state: state_of(endpoint),
         in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
         response_time_us: live
-            .response_time()
+            .response_time(tokio::time::Instant::now())
             .or(round_trip)
             .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         picks: live.picks.load(Ordering::Relaxed) + kernel.opened,

@@ -15,6 +15,7 @@ use super::{
     report_panic, resolver,
 };
 use crate::{
+    balance::Ask,
     model::Transport,
     net::{receive, udp_socket},
 };
@@ -110,8 +111,12 @@ async fn exchange(
     let asked = (context.originals.resolver(cookie, listener.local_addr()?, client.port()))
         .ok_or_else(resolver::unknown)?
         .destination;
-    let resolver =
-        resolver::reach(&context.snapshots.load(), asked, Transport::Udp, rand::random())?;
+    let resolver = resolver::reach(
+        &context.snapshots.load(),
+        asked,
+        Transport::Udp,
+        Ask::new(rand::random(), time::Instant::now()),
+    )?;
     let any: IpAddr = match resolver {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

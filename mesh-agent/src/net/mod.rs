@@ -1,11 +1,15 @@
 //! Sockets and namespaces: the only place that calls `setns`, sets marks and
 //! opens sockets in a pod's namespace.
 
+mod clock;
+mod destroy;
 mod diag;
 mod namespace;
 mod original;
 mod socket;
 
+pub use clock::monotonic_ns;
+pub use destroy::{LiveSocket, SocketKind, destroy};
 pub use diag::{TcpStatistics, tcp_connections};
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
