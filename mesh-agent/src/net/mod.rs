@@ -13,4 +13,7 @@ pub use destroy::{LiveSocket, SocketKind, destroy};
 pub use diag::{TcpStatistics, tcp_connections};
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
-pub use socket::{SocketOptions, connect_tcp, keep_alive, listen_tcp, source_address, udp_socket};
+pub use socket::{
+    SocketOptions, connect_tcp, keep_alive, listen_tcp, receive, source_address, udp_socket,
+    user_timeout,
+};
