@@ -109,6 +109,10 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
     page.counter(&table::RETRIES, labels, load(&stats.retries));
+    for (reason, count) in port.flow.refusals.each() {
+        page.counter(&table::OVER_LIMIT, [service, number, reason], count);
+    }
+    page.counter(&table::DRY_RUN, labels, port.flow.refusals.dry_run());
 }
 
 fn of_an_instance(
@@ -138,6 +142,9 @@ fn of_an_instance(
     page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
     page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
     page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
+    if let Some(limit) = endpoint.concurrency.limit() {
+        page.gauge(&table::CONCURRENCY_LIMIT, labels, limit.into());
+    }
     if let Some(time) = live.response_time(tokio::time::Instant::now()) {
         page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
     }
