@@ -9,6 +9,7 @@ use super::{
 use crate::{
     admin::{AgentState, EndpointState, SourceState},
     registry::{Endpoint, ServicePort},
+    retry::Reason,
     telemetry::{Exposition, metrics as table},
 };
 
@@ -108,7 +109,11 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     page.counter(&table::DATAGRAMS, labels, kernel.datagrams);
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
-    page.counter(&table::RETRIES, labels, load(&stats.retries));
+    for reason in Reason::ALL {
+        let count = load(&stats.retries[reason as usize]);
+        page.counter(&table::RETRIES, [service, number, reason.name()], count);
+    }
+    page.counter(&table::RETRIES_REFUSED, labels, port.budget.exhausted());
     for (reason, count) in port.flow.refusals.each() {
         page.counter(&table::OVER_LIMIT, [service, number, reason], count);
     }
@@ -127,8 +132,13 @@ fn of_an_instance(
     let labels = [port.service.as_str(), &number, &instance];
     let [service, number, instance] = labels;
     let live = &endpoint.live;
-    let available = views::state_of(endpoint) == EndpointState::Available;
+    let available =
+        views::state_of(endpoint) == EndpointState::Available && endpoint.health.is_usable();
     page.gauge(&table::AVAILABLE, labels, f64::from(available));
+    let health = &endpoint.health;
+    page.gauge(&table::EJECTED, labels, f64::from(health.is_ejected()));
+    page.counter(&table::EJECTIONS, labels, health.ejections());
+    page.counter(&table::CHECKS_FAILED, labels, health.checks_failed());
     let of_proxy = [service, number, instance, "proxy"];
     let of_kernel = [service, number, instance, "kernel"];
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);

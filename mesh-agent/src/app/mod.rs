@@ -7,6 +7,7 @@ mod control;
 mod descriptors;
 mod discovery;
 mod explain;
+mod health;
 mod kernel;
 mod metrics;
 mod namespaces;

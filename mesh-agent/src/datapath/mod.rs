@@ -15,9 +15,11 @@ mod object;
 mod originals;
 mod pins;
 mod plan;
+mod policies;
 mod preflight;
 mod prepare;
 mod reference;
+mod row;
 mod sys;
 mod tables;
 

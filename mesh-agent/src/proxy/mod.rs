@@ -6,6 +6,7 @@
 //! lock on the request path.
 
 mod admission;
+mod attempts;
 mod connection;
 mod detect;
 mod http;

@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     Labels, PortKey, Service, Snapshot, SnapshotReader,
@@ -29,6 +32,7 @@ pub struct Registry {
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
+    health_changed: Arc<Notify>,
 }
 
 impl Registry {
@@ -41,11 +45,18 @@ impl Registry {
             ports: HashMap::new(),
             published: SnapshotReader::default(),
             generation: watch::Sender::new(0),
+            health_changed: Arc::default(),
         }
     }
 
     pub fn reader(&self) -> SnapshotReader {
         self.published.clone()
+    }
+
+    /// Told when the health of some instance changes; the ports that it concerns
+    /// say so themselves, by [`Outliers::take_change`].
+    pub fn health_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.health_changed)
     }
 
     /// Says when there is a new snapshot, by its generation.
@@ -190,7 +201,7 @@ impl Registry {
         let ports = (spec.ports.iter())
             .map(|&port| {
                 let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
-                let kept = self.ports.entry(key).or_insert_with(Kept::at_random);
+                let kept = self.ports.entry(key).or_insert_with(|| Kept::new(&self.health_changed));
                 Arc::new(port::build(&plan, port, kept))
             })
             .collect();

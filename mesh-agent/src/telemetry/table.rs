@@ -78,8 +78,10 @@ metrics! {
     REQUESTS: Counter "mesh_requests_total" ["service", "port"];
     /// Responses of 500 and above, and connections that no instance took
     ERRORS: Counter "mesh_errors_total" ["service", "port"];
-    /// Further attempts on another instance after one that failed
-    RETRIES: Counter "mesh_retries_total" ["service", "port"];
+    /// Further attempts on another instance after one that failed, by why it failed
+    RETRIES: Counter "mesh_retries_total" ["service", "port", "reason"];
+    /// Further attempts that were not made because the retry budget was used up
+    RETRIES_REFUSED: Counter "mesh_retries_refused_total" ["service", "port"];
 
     /// Requests and connections of the proxy path that a limit of the policy refused, by `x-mesh-error`
     OVER_LIMIT: Counter "mesh_over_limit_total" ["service", "port", "reason"];
@@ -88,6 +90,12 @@ metrics! {
 
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
+    /// 1 while the instance is ejected, until a probe succeeds
+    EJECTED: Gauge "mesh_instance_ejected" ["service", "port", "instance"];
+    /// Times that the instance was ejected, failed probes included
+    EJECTIONS: Counter "mesh_instance_ejections_total" ["service", "port", "instance"];
+    /// Active health checks of the instance that failed
+    CHECKS_FAILED: Counter "mesh_health_checks_failed_total" ["service", "port", "instance"];
     /// Requests (HTTP) or connections under way
     IN_FLIGHT: Gauge "mesh_instance_in_flight" ["service", "port", "instance", "path"];
     /// Times that the instance was picked

@@ -29,6 +29,8 @@ pub(super) enum Failure {
     Exchange { instance: std::net::SocketAddr, error: BodyError },
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("instance {0} did not answer within policy.retry.perTryTimeout")]
+    PerTryTimeout(std::net::SocketAddr),
     #[error("CONNECT over HTTP/2 is not supported")]
     NoTunnel,
     #[error("no whole response within policy.timeout.request")]
@@ -63,6 +65,7 @@ impl Failure {
                 (StatusCode::TOO_MANY_REQUESTS, refusal.name(), 8)
             }
             Self::Refused(refusal) => (StatusCode::SERVICE_UNAVAILABLE, refusal.name(), 14),
+            Self::PerTryTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "per-try-timeout", 4),
             Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
         }

@@ -24,7 +24,8 @@ use crate::{
 
 impl Exchange<'_> {
     pub async fn finish(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
-        let Answer { endpoint, response, mut lease, in_flight } = answer;
+        let Answer { endpoint, response, mut lease, in_flight, .. } = answer;
+        self.source.forget();
         if response.status().is_server_error() {
             self.port.stats.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -73,6 +74,7 @@ impl Exchange<'_> {
             early: parts.read_buf,
             in_flight,
             slot: None,
+            _connection: connection.slot.take(),
         });
         Ok(())
     }
