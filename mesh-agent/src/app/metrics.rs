@@ -7,19 +7,23 @@ use super::{
     views::{self, KernelCounters},
 };
 use crate::{
-    admin::{AgentState, EndpointState},
+    admin::{AgentState, EndpointState, SourceState},
     registry::{Endpoint, ServicePort},
+    retry::Reason,
     telemetry::{Exposition, metrics as table},
 };
 
 pub(super) fn page(agent: &Agent) -> String {
     let mut page = Exposition::default();
     of_the_agent(agent, &mut page);
+    of_the_sources(agent, &mut page);
     of_the_kernel(agent, &mut page);
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
         of_a_port(agent, port, &mut page);
-        for endpoint in &port.endpoints {
+        let shares = port.balancer.shares(tokio::time::Instant::now());
+        for (endpoint, share) in port.endpoints.iter().zip(shares) {
+            of_the_balance(port, endpoint, share, &mut page);
             of_an_instance(agent, port, endpoint, &counters, &mut page);
         }
     }
@@ -47,6 +51,26 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
         ("dropped", &dns.dropped),
     ] {
         page.counter(&table::DNS_QUERIES, [result], count.load(Ordering::Relaxed));
+    }
+}
+
+fn of_the_sources(agent: &Agent, page: &mut Exposition) {
+    // Of two sources of a service that are asked for the same, say the first:
+    // a series may stand on the page once.
+    let mut seen = std::collections::HashSet::new();
+    for source in views::sources(agent) {
+        let labels = [source.service.as_str(), &source.kind, &source.target];
+        if !seen.insert(labels.map(str::to_owned)) {
+            continue;
+        }
+        page.gauge(&table::SOURCE_INSTANCES, labels, source.instances as f64);
+        if let Some(age) = source.age_ms {
+            page.gauge(&table::SOURCE_AGE, labels, age as f64 / 1000.0);
+        }
+        let failing = source.state == SourceState::Failing;
+        page.gauge(&table::SOURCE_OK, labels, f64::from(!failing));
+        page.counter(&table::SOURCE_ANSWERS, labels, source.answers);
+        page.counter(&table::SOURCE_ERRORS, labels, source.errors);
     }
 }
 
@@ -88,7 +112,20 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     page.counter(&table::DATAGRAMS, labels, kernel.datagrams);
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
-    page.counter(&table::RETRIES, labels, load(&stats.retries));
+    for reason in Reason::ALL {
+        let count = load(&stats.retries[reason as usize]);
+        page.counter(&table::RETRIES, [service, number, reason.name()], count);
+    }
+    page.counter(&table::RETRIES_REFUSED, labels, port.budget.exhausted());
+    page.gauge(&table::PANIC, labels, f64::from(port.panic));
+    for (tier, of) in port.tiers.iter().enumerate() {
+        page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);
+    }
+}
+
+fn of_the_balance(port: &ServicePort, endpoint: &Endpoint, share: f64, page: &mut Exposition) {
+    let (number, instance) = (port.port.port.to_string(), endpoint.address.to_string());
+    page.gauge(&table::SHARE, [port.service.as_str(), &number, &instance], share);
 }
 
 fn of_an_instance(
@@ -103,8 +140,13 @@ fn of_an_instance(
     let labels = [port.service.as_str(), &number, &instance];
     let [service, number, instance] = labels;
     let live = &endpoint.live;
-    let available = views::state_of(endpoint) == EndpointState::Available;
+    let available =
+        views::state_of(endpoint) == EndpointState::Available && endpoint.health.is_usable();
     page.gauge(&table::AVAILABLE, labels, f64::from(available));
+    let health = &endpoint.health;
+    page.gauge(&table::EJECTED, labels, f64::from(health.is_ejected()));
+    page.counter(&table::EJECTIONS, labels, health.ejections());
+    page.counter(&table::CHECKS_FAILED, labels, health.checks_failed());
     let of_proxy = [service, number, instance, "proxy"];
     let of_kernel = [service, number, instance, "kernel"];
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -118,7 +160,7 @@ fn of_an_instance(
     page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
     page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
     page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
-    if let Some(time) = live.response_time() {
+    if let Some(time) = live.response_time(tokio::time::Instant::now()) {
         page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
     }
     if kernel.srtt_us > 0 {

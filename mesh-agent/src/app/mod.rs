@@ -2,10 +2,13 @@
 //! that knows them all.
 
 mod agent;
+mod candidates;
 mod connections;
 mod control;
 mod descriptors;
+mod discovery;
 mod explain;
+mod health;
 mod kernel;
 mod metrics;
 mod namespaces;

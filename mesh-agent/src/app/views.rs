@@ -1,14 +1,23 @@
 //! The state of services and agent, as the commands show it.
 
-use std::{collections::HashMap, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use super::agent::Agent;
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
-        PortView, ReasonView, ReloadView, ServiceView, Status,
+        PortView, ReasonView, ReloadView, ServiceView, SourceState, SourceView, Status, TierView,
     },
+    balance::Tier,
     datapath::BackendCounters,
+    discovery,
     registry::{Endpoint, ServicePort},
 };
 
@@ -62,6 +71,8 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
         why: port.path_reason.to_owned(),
         on_agent_failure: port.on_agent_failure.to_string(),
         algorithm: port.policy.algorithm.to_string(),
+        panic: port.panic,
+        tiers: port.tiers.iter().map(tier_view).collect(),
         endpoints: port.endpoints.len() as u64,
         available: port
             .endpoints
@@ -74,17 +85,38 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
     }
 }
 
+fn tier_view(tier: &Tier) -> TierView {
+    TierView {
+        priority: tier.priority,
+        near: tier.near,
+        share: 100.0 * tier.share,
+        available: tier.available,
+        size: tier.size,
+    }
+}
+
 pub(super) fn endpoints(agent: &Agent, service: Option<&str>) -> Vec<EndpointView> {
     let snapshot = agent.snapshots.load();
     let counters = KernelCounters::read(agent);
     (snapshot.ports())
         .filter(|port| service.is_none_or(|name| port.service.as_str() == name))
-        .flat_map(|port| port.endpoints.iter().map(move |endpoint| (port, endpoint)))
-        .map(|(port, endpoint)| {
-            let kernel = counters.of(agent, port, endpoint);
-            endpoint_view(port, endpoint, &kernel)
-        })
+        .flat_map(|port| of_port(agent, port, &counters))
         .collect()
+}
+
+/// All instances of a port.
+pub(super) fn of_port(
+    agent: &Agent,
+    port: &ServicePort,
+    counters: &KernelCounters,
+) -> Vec<EndpointView> {
+    let shares = port.balancer.shares(Instant::now());
+    let with_shares = port.endpoints.iter().zip(shares);
+    let view = |(endpoint, share): (&Arc<Endpoint>, f64)| {
+        let kernel = counters.of(agent, port, endpoint);
+        EndpointView { share: 100.0 * share, ..endpoint_view(port, endpoint, &kernel) }
+    };
+    with_shares.map(view).collect()
 }
 
 fn endpoint_view(
@@ -99,11 +131,15 @@ fn endpoint_view(
         port: port.port.port.get(),
         address: endpoint.address.to_string(),
         weight: endpoint.weight.0,
+        share: 0.0,
+        tier: endpoint.tier,
         locality: endpoint.locality.to_string(),
         state: state_of(endpoint),
+        why: None,
+        ejected_for_ms: None,
         in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
         response_time_us: live
-            .response_time()
+            .response_time(Instant::now())
             .or(round_trip)
             .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         picks: live.picks.load(Ordering::Relaxed) + kernel.opened,
@@ -144,6 +180,7 @@ pub(super) fn status(agent: &Agent) -> Status {
             enabled: settings.dns.enabled && agent.kernel().is_some(),
             hostnames: snapshot.services.iter().map(|s| s.spec.hostnames.len() as u64).sum(),
         },
+        sources: sources(agent),
         last_reload: agent.last_reload().map(|reload| ReloadView {
             age_ms: millis(reload.at.elapsed()),
             ok: reload.problems.is_empty(),
@@ -174,6 +211,30 @@ pub(super) fn hooks(agent: &Agent) -> Vec<HookView> {
             problem: hook.problem,
         })
         .collect()
+}
+
+pub(super) fn sources(agent: &Agent) -> Vec<SourceView> {
+    let state = |state| match state {
+        discovery::SourceState::Waiting => SourceState::Waiting,
+        discovery::SourceState::Ok => SourceState::Ok,
+        discovery::SourceState::Empty => SourceState::Empty,
+        discovery::SourceState::Failing => SourceState::Failing,
+    };
+    let now = tokio::time::Instant::now();
+    let view = |source: discovery::SourceStatus| SourceView {
+        service: source.service.to_string(),
+        kind: source.kind.to_owned(),
+        target: source.target,
+        state: state(source.state),
+        instances: source.instances as u64,
+        age_ms: source.answered.map(|at| millis(at.elapsed())),
+        last_error_age_ms: source.last_error.as_ref().map(|(at, _)| millis(at.elapsed())),
+        last_error: source.last_error.map(|(_, error)| error),
+        next_try_ms: source.next_try.map(|at| millis(at.saturating_duration_since(now))),
+        answers: source.answers,
+        errors: source.errors,
+    };
+    agent.discovery.status().into_iter().map(view).collect()
 }
 
 fn namespaces(agent: &Agent) -> Vec<NamespaceView> {
@@ -219,6 +280,20 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
     for error in &agent.namespaces().1 {
         degraded.push(format!("a namespace has no listener ({error}): it takes the kernel path"));
     }
+    degraded.extend(agent.snapshots.load().ports().filter(|port| port.panic).map(|port| {
+        let of = |part: fn(&Tier) -> u64| port.tiers.iter().map(part).sum::<u64>();
+        format!(
+            "{}:{} is in a panic: {} of {} (by weight) are available, less than {} in every tier; \
+             those that fail are used as well (policy.locality.panicThreshold)",
+            port.service,
+            port.port.port,
+            of(|tier| tier.available),
+            of(|tier| tier.size),
+            port.policy.locality.panic_threshold,
+        )
+    }));
+    degraded.extend(sources(agent).iter().filter_map(failing));
+    degraded.extend(agent.undiscovered().iter().cloned());
     for map in maps(agent) {
         if map.used * 10 >= map.capacity * 9 {
             degraded.push(format!("map {} holds {} of {}", map.name, map.used, map.capacity));
@@ -228,4 +303,21 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
         degraded.push("the last reload was refused: the configuration before it serves".to_owned());
     }
     degraded
+}
+
+fn failing(source: &SourceView) -> Option<String> {
+    if source.state != SourceState::Failing {
+        return None;
+    }
+    let what = match source.instances {
+        0 => "it has named no instance".to_owned(),
+        count => format!("its last {count} instances stay"),
+    };
+    Some(format!(
+        "the {} source {} of {} fails ({}): {what}",
+        source.kind,
+        source.target,
+        source.service,
+        source.last_error.as_deref().unwrap_or("no reason is known"),
+    ))
 }

@@ -5,10 +5,12 @@
 //! and upstream pools. Workers share atomics and immutable snapshots, never a
 //! lock on the request path.
 
+mod attempts;
 mod connection;
 mod detect;
 mod http;
 mod listener;
+mod pick;
 mod tcp;
 mod upstream;
 mod worker;

@@ -44,6 +44,17 @@ metrics! {
     /// Generation of the services as the kernel has them; it lags only while maps are written
     KERNEL_GENERATION: Gauge "mesh_kernel_generation" [];
 
+    /// Instances that stand of a discovery source
+    SOURCE_INSTANCES: Gauge "mesh_source_instances" ["service", "kind", "target"];
+    /// Time since a discovery source answered last
+    SOURCE_AGE: Gauge "mesh_source_age_seconds" ["service", "kind", "target"];
+    /// 0 while a discovery source fails: what it said before stands
+    SOURCE_OK: Gauge "mesh_source_ok" ["service", "kind", "target"];
+    /// Times that a discovery source answered
+    SOURCE_ANSWERS: Counter "mesh_source_answers_total" ["service", "kind", "target"];
+    /// Times that a discovery source was asked and gave nothing that could be used
+    SOURCE_ERRORS: Counter "mesh_source_errors_total" ["service", "kind", "target"];
+
     /// 1 where the hook is attached to the cgroup and ours, 0 where not
     HOOK_ATTACHED: Gauge "mesh_hook_attached" ["cgroup", "hook"];
     /// Network namespaces that have a listener of the agent
@@ -69,11 +80,25 @@ metrics! {
     REQUESTS: Counter "mesh_requests_total" ["service", "port"];
     /// Responses of 500 and above, and connections that no instance took
     ERRORS: Counter "mesh_errors_total" ["service", "port"];
-    /// Further attempts on another instance after one that failed
-    RETRIES: Counter "mesh_retries_total" ["service", "port"];
+    /// Further attempts on another instance after one that failed, by why it failed
+    RETRIES: Counter "mesh_retries_total" ["service", "port", "reason"];
+    /// Further attempts that were not made because the retry budget was used up
+    RETRIES_REFUSED: Counter "mesh_retries_refused_total" ["service", "port"];
 
+    /// 1 where so few instances are available that those that fail are used as well
+    PANIC: Gauge "mesh_service_panic" ["service", "port"];
+    /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
+    TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
+    /// Share of the picks that the instance is due, 0 to 1, by weight, tier and age
+    SHARE: Gauge "mesh_instance_share" ["service", "port", "instance"];
+    /// 1 while the instance is ejected, until a probe succeeds
+    EJECTED: Gauge "mesh_instance_ejected" ["service", "port", "instance"];
+    /// Times that the instance was ejected, failed probes included
+    EJECTIONS: Counter "mesh_instance_ejections_total" ["service", "port", "instance"];
+    /// Active health checks of the instance that failed
+    CHECKS_FAILED: Counter "mesh_health_checks_failed_total" ["service", "port", "instance"];
     /// Requests (HTTP) or connections under way
     IN_FLIGHT: Gauge "mesh_instance_in_flight" ["service", "port", "instance", "path"];
     /// Times that the instance was picked
