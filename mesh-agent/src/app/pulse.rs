@@ -67,7 +67,19 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
         }
         Event::Closed(record) => log_access(agent, &record, "closed"),
         Event::Failed(record) => log_access(agent, &record, "connect failed"),
+        Event::Ejected(record) => log_health(agent, &record, "ejected on the kernel path"),
+        Event::Returned(record) => log_health(agent, &record, "back in service on the kernel path"),
     }
+}
+
+fn log_health(agent: &Agent, record: &Record, what: &'static str) {
+    let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
+    tracing::info!(
+        service = service.map(|(name, ..)| name.to_string()),
+        instance = %record.backend_address.to_socket_addr(),
+        exile_ms = record.duration_ns / 1_000_000,
+        "{what}"
+    );
 }
 
 /// The access log of the kernel path.

@@ -39,12 +39,24 @@ fn section(page: &mut String, path: &str, schema: &Value) {
     write!(page, "\n## {title}\n\n{text}\n\n{head}{rows}").expect(INFALLIBLE);
     for (key, property) in properties {
         let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let resolved = schema::resolve(property);
-        if resolved["type"] == "array" {
-            section(page, &format!("{below}[]"), schema::resolve(&resolved["items"]));
-        } else {
-            section(page, &below, resolved);
+        mapping(page, &below, property);
+    }
+}
+
+/// The mappings that this may be, or that the items of its list are.
+fn mapping(page: &mut String, path: &str, schema: &Value) {
+    let schema = schema::resolve(schema);
+    if let Some(branches) = schema["anyOf"].as_array() {
+        // One item and a list of them are the same mapping: it is shown once.
+        let lists = branches.iter().filter(|branch| schema::resolve(branch)["type"] == "array");
+        let items: Vec<&Value> = lists.map(|list| &list["items"]).collect();
+        for branch in branches.iter().filter(|branch| !items.contains(branch)) {
+            mapping(page, path, branch);
         }
+    } else if schema["type"] == "array" {
+        mapping(page, &format!("{path}[]"), &schema["items"]);
+    } else {
+        section(page, path, schema);
     }
 }
 
@@ -78,8 +90,15 @@ fn choices(schema: &Value) -> Vec<(&str, &str)> {
 
 fn value(schema: &Value) -> String {
     match schema["type"].as_str() {
-        Some("object") => "mapping, see below".into(),
-        Some("array") if schema::resolve(&schema["items"])["type"] == "object" => {
+        None if schema["anyOf"].is_array() => {
+            let branches = schema["anyOf"].as_array().into_iter().flatten();
+            let mut values: Vec<String> =
+                branches.map(|branch| value(schema::resolve(branch))).collect();
+            values.dedup();
+            values.join(", or ")
+        }
+        Some("object") if schema["properties"].is_object() => "mapping, see below".into(),
+        Some("array") if schema::resolve(&schema["items"])["properties"].is_object() => {
             "list, see below".into()
         }
         _ => shape::expected(schema),

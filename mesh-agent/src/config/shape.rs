@@ -49,17 +49,12 @@ impl Check<'_> {
         let kind = match node.kind {
             Kind::Map(entries) => Kind::Map(self.map(schema, at, entries)),
             Kind::List(items) => Kind::List(self.list(schema, at, items)),
-            Kind::Integer(value) => {
-                let bound = |key| schema[key].as_i64().map(i128::from);
-                let small = bound("minimum").is_some_and(|least| value < least);
-                if small || bound("maximum").is_some_and(|most| value > most) {
-                    self.report(
-                        at,
-                        format!("`{value}` is out of range: must be {}", expected(schema)),
-                    );
-                    return None;
-                }
-                Kind::Integer(value)
+            // No bound is so large that a float can't say on which side it is.
+            Kind::Integer(value) if !in_range(schema, value as f64) => {
+                return self.out_of_range(schema, at, &value);
+            }
+            Kind::Float(value) if !in_range(schema, value) => {
+                return self.out_of_range(schema, at, &value);
             }
             Kind::Text(value) => {
                 let format = schema["format"].as_str().unwrap_or_default();
@@ -72,6 +67,16 @@ impl Check<'_> {
             other => other,
         };
         Some(Node { at, kind })
+    }
+
+    fn out_of_range(
+        &mut self,
+        schema: &Value,
+        at: Position,
+        value: &dyn std::fmt::Display,
+    ) -> Option<Node> {
+        self.report(at, format!("`{value}` is out of range: must be {}", expected(schema)));
+        None
     }
 
     fn map(
@@ -94,12 +99,24 @@ impl Check<'_> {
                 );
             }
         }
+        if let Some(most) = schema["maxProperties"].as_u64()
+            && entries.len() as u64 > most
+        {
+            let message = format!("has {} keys: at most {most} are allowed", entries.len());
+            self.report(at, message);
+        }
         let mut kept = Vec::with_capacity(entries.len());
         for mut entry in entries {
             let length = self.path.push(Step::Key(&entry.key));
-            match known.and_then(|known| known.get(&entry.key)) {
-                Some(schema) => {
-                    if let Some(node) = self.node(schema, entry.node) {
+            let free = || Some(&schema["additionalProperties"]).filter(|free| free.is_object());
+            match known.and_then(|known| known.get(&entry.key)).or_else(free) {
+                Some(inner) => {
+                    // Keys that the operator chooses have a form too.
+                    let format = schema["propertyNames"]["format"].as_str().unwrap_or_default();
+                    if let Some(problem) = text::problem(format, &entry.key) {
+                        let message = format!("the key `{}` {problem}", excerpt(&entry.key));
+                        self.report(entry.at, message);
+                    } else if let Some(node) = self.node(inner, entry.node) {
                         entry.node = node;
                         kept.push(entry);
                     }
@@ -160,7 +177,7 @@ impl Check<'_> {
         let expected = expected(schema);
         let message = match &node.kind {
             Kind::Null => format!("has no value: must be {expected}; or leave the key out"),
-            Kind::Bool(_) | Kind::Integer(_) | Kind::Float(_) if takes(schema, "string") => {
+            Kind::Bool(_) | Kind::Integer(_) | Kind::Float(_) if quoted(schema, node) => {
                 let found = found(node);
                 format!("must be {expected}; found {found}: if that is meant, put it in quotes")
             }
@@ -199,6 +216,28 @@ pub(super) fn names(schema: &Value) -> Option<Vec<&str>> {
     branches.iter().map(|branch| branch["const"].as_str()).collect()
 }
 
+fn in_range(schema: &Value, value: f64) -> bool {
+    let bound = |key| schema[key].as_f64();
+    bound("minimum").is_none_or(|least| value >= least)
+        && bound("maximum").is_none_or(|most| value <= most)
+}
+
+/// Whether the value would be right as text.
+fn quoted(schema: &Value, node: &Node) -> bool {
+    let schema = schema::resolve(schema);
+    if let Some(branches) = schema["anyOf"].as_array() {
+        return branches.iter().any(|branch| quoted(branch, node));
+    }
+    let text = match &node.kind {
+        Kind::Bool(value) => value.to_string(),
+        Kind::Integer(value) => value.to_string(),
+        Kind::Float(value) => value.to_string(),
+        _ => return false,
+    };
+    let format = schema["format"].as_str().unwrap_or_default();
+    names(schema).is_none() && schema["type"] == "string" && text::problem(format, &text).is_none()
+}
+
 /// Whether this schema, or a branch of it, takes values of this type.
 fn takes(schema: &Value, kind: &str) -> bool {
     let schema = schema::resolve(schema);
@@ -209,18 +248,20 @@ fn takes(schema: &Value, kind: &str) -> bool {
 }
 
 fn fits(schema: &Value, node: &Node) -> bool {
-    takes(
-        schema,
-        match node.kind {
-            Kind::Null => "null",
-            Kind::Bool(_) => "boolean",
-            Kind::Integer(_) => "integer",
-            Kind::Float(_) => "number",
-            Kind::Text(_) => "string",
-            Kind::List(_) => "array",
-            Kind::Map(_) => "object",
-        },
-    )
+    let whole = matches!(node.kind, Kind::Integer(_));
+    whole && takes(schema, "number")
+        || takes(
+            schema,
+            match node.kind {
+                Kind::Null => "null",
+                Kind::Bool(_) => "boolean",
+                Kind::Integer(_) => "integer",
+                Kind::Float(_) => "number",
+                Kind::Text(_) => "string",
+                Kind::List(_) => "array",
+                Kind::Map(_) => "object",
+            },
+        )
 }
 
 /// What a value must be, in words.
@@ -229,14 +270,17 @@ pub(super) fn expected(schema: &Value) -> String {
     if let Some(branches) = schema["anyOf"].as_array() {
         return branches.iter().map(expected).collect::<Vec<_>>().join(", or ");
     }
-    if let Some(names) = names(schema) {
-        return format!("one of {}", names.join(", "));
+    match names(schema).as_deref() {
+        Some([name]) => return format!("`{name}`"),
+        Some(names) => return format!("one of {}", names.join(", ")),
+        None => {}
     }
     match schema["type"].as_str() {
         Some("boolean") => "true or false".into(),
         Some("integer") => {
             format!("a whole number from {} to {}", schema["minimum"], schema["maximum"])
         }
+        Some("number") => format!("a number from {} to {}", schema["minimum"], schema["maximum"]),
         Some("array") => match schema::resolve(&schema["items"])["properties"].as_object() {
             Some(keys) => {
                 let keys: Vec<&str> = keys.keys().map(String::as_str).collect();
@@ -248,7 +292,17 @@ pub(super) fn expected(schema: &Value) -> String {
             let keys = schema["properties"].as_object();
             let keys: Vec<&str> =
                 keys.into_iter().flat_map(|keys| keys.keys().map(String::as_str)).collect();
-            format!("a mapping with keys among {}", keys.join(", "))
+            match keys.as_slice() {
+                [] if schema["additionalProperties"].is_object() => {
+                    let key = expected(&schema["propertyNames"]);
+                    format!(
+                        "a mapping; each key {key}, each value {}",
+                        expected(&schema["additionalProperties"])
+                    )
+                }
+                [] => "an empty mapping, `{}`".into(),
+                _ => format!("a mapping with keys among {}", keys.join(", ")),
+            }
         }
         _ => {
             let format = schema["format"].as_str().unwrap_or_default();

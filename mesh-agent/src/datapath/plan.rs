@@ -109,7 +109,7 @@ impl Planner<'_> {
         self.ports.insert(port.key(), service);
         self.put_policy(port, service);
         let backends = self.add_backends(port, service);
-        let empty = port.endpoints.iter().all(|endpoint| endpoint.effective_weight().0 == 0).into();
+        let empty = port.endpoints.iter().all(|endpoint| endpoint.turns == 0).into();
         for v4 in [true, false] {
             let keys: Vec<_> = keys(port).filter(|key| key.address.is_v4() == v4).collect();
             if keys.is_empty() {

@@ -11,7 +11,7 @@ use mesh_common::{
 
 use crate::{
     balance,
-    model::{Algorithm, Weight},
+    model::Algorithm,
     registry::{Endpoint, ServicePort},
 };
 
@@ -55,8 +55,9 @@ impl Row {
                 Slot {
                     address: Address::from(endpoint.address),
                     backend: backends[index],
-                    weight: endpoint.effective_weight().0,
-                    tier: tier(endpoint),
+                    // A lookup table is made of shares, not of turns.
+                    weight: if hashed { share(port, endpoint) } else { endpoint.weight.0 },
+                    tier: endpoint.tier,
                 }
             })
             .collect();
@@ -144,19 +145,21 @@ impl Row {
 }
 
 /// Indices into `usable`, as often as each one's turn comes. In consistent
-/// hashing the lookup table has the weights, and each has one.
+/// hashing each has one, and the lookup table knows the shares.
 fn turns(port: &ServicePort, usable: &[usize], hashed: bool) -> Vec<u32> {
-    let weights: Vec<_> =
-        usable.iter().map(|&index| port.endpoints[index].effective_weight()).collect();
+    let turns = usable.iter().map(|&index| port.endpoints[index].turns);
     if hashed {
         // A table's entries have 16 bits, the last of which marks free places.
-        let live = (0u32..).zip(weights).filter(|&(_, weight)| weight > Weight(0));
+        let live = (0u32..).zip(turns).filter(|&(_, turns)| turns > 0);
         return live.map(|(index, _)| index).take(usize::from(u16::MAX)).collect();
     }
-    balance::schedule(&weights).into_vec()
+    balance::schedule(turns).into_vec()
 }
 
-/// How near it is; 0 is the nearest.
-pub(super) fn tier(_endpoint: &Endpoint) -> u16 {
-    0
+/// The turns of an endpoint in 16 bits, in proportion to the others'.
+fn share(port: &ServicePort, endpoint: &Endpoint) -> u16 {
+    let most = port.endpoints.iter().map(|endpoint| endpoint.turns).max().unwrap_or(0);
+    let scaled = u64::from(endpoint.turns) * u64::from(u16::MAX) / u64::from(most.max(1));
+    let share = if most <= u32::from(u16::MAX) { u64::from(endpoint.turns) } else { scaled };
+    u16::try_from(share).unwrap_or(u16::MAX).max(1)
 }

@@ -138,6 +138,25 @@ pub enum Probe {
     Grpc { service: String },
 }
 
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            healthy: 2,
+            unhealthy: 3,
+            port: None,
+        }
+    }
+}
+
+impl Probe {
+    /// Of a probe by HTTP that doesn't say otherwise.
+    pub const PATH: &str = "/";
+    pub const STATUS: (u16, u16) = (200, 299);
+}
+
 /// `onRemoval`: what becomes of live connections to an instance that was
 /// removed or ejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,11 @@ pub struct RateLimit {
     pub dry_run: bool,
 }
 
+impl RateLimit {
+    /// Where the file says how many, but not in which time.
+    pub const PER: Duration = Duration::from_secs(1);
+}
+
 /// Whose traffic is added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LimitBy {

@@ -29,7 +29,7 @@ pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
 pub use route::{
     Filter, HeaderChanges, HeaderMatch, HeaderValueMatch, PathMatch, Redirect, Route, RouteBackend,
-    RouteMatch,
+    RouteMatch, whole,
 };
 pub use service::{Port, ServiceName, ServiceSpec};
 pub use settings::{Admin, Capture, Dns, Limits, Settings};

@@ -88,3 +88,23 @@ pub struct RouteBackend {
     pub subset: Arc<BTreeMap<String, String>>,
     pub weight: u32,
 }
+
+impl Redirect {
+    /// As in Gateway API.
+    pub const STATUS: u16 = 302;
+}
+
+impl RouteBackend {
+    /// As in Gateway API.
+    pub const WEIGHT: u32 = 1;
+}
+
+/// The expression as routes use it: of the whole value, and bounded in what it
+/// costs to keep.
+pub fn whole(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    const LARGEST: usize = 1 << 20;
+    let build = |pattern: &str| regex::RegexBuilder::new(pattern).size_limit(LARGEST).build();
+    // By itself first: `a)|(b` would make sense in the group only.
+    build(pattern)?;
+    build(&format!("^(?:{pattern})$"))
+}

@@ -8,11 +8,20 @@
 
 mod node;
 mod policy;
+mod route;
+mod same;
+mod section;
 mod service;
+mod source;
 
 pub use node::{Admin, Capture, Dns, Limits, Locality};
-pub use policy::{Defaults, Policy};
-pub use service::{Address, Endpoint, OnAgentFailure, Port, Service};
+pub use policy::{
+    AdaptiveConcurrency, Bandwidth, Defaults, Failover, HealthCheck, Policy, RateLimit, Retry, on,
+};
+pub use route::{Filters, HeaderMatch, Route, RouteBackend};
+pub use section::{Over, Several};
+pub use service::{Endpoint, OnAgentFailure, Port, Service};
+pub use source::{DnsSource, HttpSource};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

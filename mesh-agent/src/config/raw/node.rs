@@ -75,7 +75,7 @@ pub struct Limits {
 }
 
 /// Where a node or an instance is. What is left out is unknown.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Locality {
     /// Such as `aws`.
@@ -84,6 +84,8 @@ pub struct Locality {
     pub region: Place,
     /// Such as `a`; quotes around a number.
     pub zone: Place,
+    /// Such as `node-7`; an instance on the same node is nearest.
+    pub node: Place,
 }
 
 impl Default for Capture {
@@ -170,6 +172,6 @@ impl From<Limits> for model::Limits {
 
 impl From<Locality> for model::Locality {
     fn from(raw: Locality) -> Self {
-        Self { cloud: raw.cloud.0, region: raw.region.0, zone: raw.zone.0, ..Self::default() }
+        Self { cloud: raw.cloud.0, region: raw.region.0, zone: raw.zone.0, node: raw.node.0 }
     }
 }

@@ -5,9 +5,14 @@ use std::num::NonZeroU16;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Locality, Policy};
+use super::{
+    Locality, Policy, Several,
+    route::Route,
+    same::same,
+    source::{DnsSource, HttpSource},
+};
 use crate::{
-    config::text::{Hostname, Ip, Name},
+    config::text::{Hostname, Ip, Labels, Name},
     model,
 };
 
@@ -20,7 +25,7 @@ pub struct Service {
     pub name: Option<Name>,
     /// The virtual address, or a list of them. Need not exist anywhere on the network.
     #[schemars(required)]
-    pub address: Option<Address>,
+    pub address: Option<Several<Ip>>,
     /// Names that captured sockets resolve to the virtual addresses (see `dns`).
     #[serde(default)]
     #[schemars(length(max = 64))]
@@ -37,28 +42,13 @@ pub struct Service {
     /// What is behind the service. Without any instance, connecting fails at once.
     #[serde(default)]
     pub endpoints: Endpoints,
+    /// Where its HTTP requests go; to its own instances unless a route says otherwise.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub routes: Vec<Route>,
     /// How its traffic is treated; `defaults.policy` is merged under it, key by key.
     #[serde(default)]
     pub policy: Policy,
-}
-
-/// One virtual address, or several.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Address {
-    /// The only one.
-    One(Ip),
-    /// Several, for example one of each family.
-    Many(#[schemars(length(min = 1, max = 1024))] Vec<Ip>),
-}
-
-impl Address {
-    pub fn as_slice(&self) -> &[Ip] {
-        match self {
-            Self::One(address) => std::slice::from_ref(address),
-            Self::Many(addresses) => addresses,
-        }
-    }
 }
 
 /// A port of a service; unique by number and transport.
@@ -121,6 +111,12 @@ pub struct Endpoints {
     #[serde(rename = "static")]
     #[schemars(length(max = 65_536))]
     pub fixed: Vec<Endpoint>,
+    /// Instances that a DNS server names; one lookup or a list of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Several<DnsSource>>,
+    /// Instances that an HTTP server lists; one or a list of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Several<HttpSource>>,
 }
 
 /// An instance of a service.
@@ -139,34 +135,13 @@ pub struct Endpoint {
     /// Where it is.
     #[serde(default)]
     pub locality: Locality,
+    /// What routes select it by.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 fn weight() -> u16 {
     model::Weight::default().0
-}
-
-/// Enums of the file and the model's, both ways: the model's default is the
-/// file's.
-macro_rules! same {
-    ($($name:ident = $model:ident { $($variant:ident)* })*) => { $(
-        impl From<$name> for model::$model {
-            fn from(raw: $name) -> Self {
-                match raw { $($name::$variant => Self::$variant,)* }
-            }
-        }
-
-        impl From<model::$model> for $name {
-            fn from(model: model::$model) -> Self {
-                match model { $(model::$model::$variant => Self::$variant,)* }
-            }
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                model::$model::default().into()
-            }
-        }
-    )* };
 }
 
 same! {

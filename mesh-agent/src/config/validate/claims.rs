@@ -1,11 +1,14 @@
 //! Checks across services: what only one of them can have.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{Reporter, service};
-use crate::config::{
-    problem::excerpt,
-    raw::{File, Service},
+use crate::{
+    config::{
+        problem::excerpt,
+        raw::{File, Service},
+    },
+    model::Transport,
 };
 
 /// As many as the kernel's maps hold.
@@ -15,7 +18,8 @@ const MAX_BACKENDS: usize = 262_144;
 pub fn check(file: &File, reporter: &mut Reporter<'_>) {
     names(file, reporter);
     hostnames(file, reporter);
-    frontends(file, reporter);
+    let frontends = frontends(file, reporter);
+    loops(file, &frontends, reporter);
     sizes(file, reporter);
 }
 
@@ -53,7 +57,10 @@ fn hostnames(file: &File, reporter: &mut Reporter<'_>) {
     }
 }
 
-fn frontends(file: &File, reporter: &mut Reporter<'_>) {
+/// Address, port and transport → index of the service.
+type Frontends = HashMap<(IpAddr, u16, Transport), usize>;
+
+fn frontends(file: &File, reporter: &mut Reporter<'_>) -> Frontends {
     let mut seen = HashMap::new();
     for (index, service) in file.services.iter().enumerate() {
         for (at, port) in service.ports.iter().flatten().enumerate() {
@@ -69,7 +76,7 @@ fn frontends(file: &File, reporter: &mut Reporter<'_>) {
                     );
                     reporter.report(&steps, message);
                 }
-                let (first, ..) = *seen.entry((address, number, transport)).or_insert((index, at));
+                let first = *seen.entry((address, number, transport)).or_insert(index);
                 if first != index {
                     let message = format!(
                         "{address} port {number}/{transport} belongs to {} already",
@@ -77,6 +84,34 @@ fn frontends(file: &File, reporter: &mut Reporter<'_>) {
                     );
                     reporter.report(&steps, message);
                 }
+            }
+        }
+    }
+    seen
+}
+
+/// Instances that are reached at another service's virtual address: the agent's
+/// own sockets aren't captured, so nothing would answer there.
+fn loops(file: &File, frontends: &Frontends, reporter: &mut Reporter<'_>) {
+    for (index, service) in file.services.iter().enumerate() {
+        let ports: Vec<_> = service.ports.iter().flatten().filter_map(service::port).collect();
+        for (at, endpoint) in service.endpoints.fixed.iter().enumerate() {
+            let Some(address) = endpoint.address.map(|address| address.0) else { continue };
+            let found = ports.iter().find_map(|port| {
+                let number = endpoint.port.unwrap_or(port.port).get();
+                let found = *frontends.get(&(address, number, port.protocol.transport()))?;
+                (found != index).then_some((found, number))
+            });
+            if let Some((other, number)) = found {
+                let message = format!(
+                    "{address} port {number} is a virtual address of {}: name that service's \
+                     instances, or send requests there by a route's `backends`",
+                    name(&file.services[other], other, reporter)
+                );
+                let static_at = ["endpoints".into(), "static".into(), at.into()];
+                let steps =
+                    [&["services".into(), index.into()], &static_at[..], &["address".into()]];
+                reporter.report(&steps.concat(), message);
             }
         }
     }

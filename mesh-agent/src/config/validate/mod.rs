@@ -3,15 +3,18 @@
 
 mod claims;
 mod node;
+mod policy;
+mod route;
 mod service;
+mod source;
 
 use super::{
     node::{Node, Position, Step},
     problem::Problems,
-    raw::{File, Policy},
+    raw::{File, Over},
     text::Duration,
 };
-use crate::model::{ServiceName, ServiceSpec, Settings};
+use crate::model::{ServiceName, ServiceSpec, Settings, Source};
 
 /// Reports in words, at the place in the file that the steps lead to.
 pub struct Reporter<'a> {
@@ -38,25 +41,15 @@ impl<'a> Reporter<'a> {
             self.report(steps, "must be longer than 0".into());
         }
     }
-
-    fn policy(&mut self, parent: &[Step<'_>], policy: &Policy) {
-        for (key, duration) in [("connect", policy.timeout.connect), ("idle", policy.timeout.idle)]
-        {
-            if let Some(duration) = duration {
-                let steps = [parent, &["policy".into(), "timeout".into(), key.into()]].concat();
-                self.above_zero(&steps, duration);
-            }
-        }
-    }
 }
 
 /// Reports all that is wrong. What it gives is complete only where `problems`
 /// stays empty, here and before.
 pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
     node::check(&raw, reporter);
-    reporter.policy(&["defaults".into()], &raw.defaults.policy);
+    policy::check(&["defaults".into(), "policy".into()], &raw.defaults.policy, None, reporter);
     for (index, service) in raw.services.iter().enumerate() {
-        service::check(index, service, reporter);
+        service::check(index, service, &raw, reporter);
     }
     claims::check(&raw, reporter);
     Settings {
@@ -71,6 +64,9 @@ pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
 
 /// `None` where a key that must be there isn't, which has been reported.
 fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
+    let policy = raw.policy.over(&file.defaults.policy);
+    let fixed = raw.endpoints.fixed.iter().map(service::instance);
+    let routes = raw.routes.iter().enumerate();
     Some(ServiceSpec {
         name: ServiceName::new(&raw.name.as_ref()?.0),
         addresses: raw.address.as_ref()?.as_slice().iter().map(|address| address.0).collect(),
@@ -78,14 +74,18 @@ fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
         ports: raw.ports.as_ref()?.iter().map(service::port).collect::<Option<_>>()?,
         path: raw.path.into(),
         on_agent_failure: raw.on_agent_failure.unwrap_or(file.on_agent_failure).into(),
-        static_instances: raw
-            .endpoints
-            .fixed
-            .iter()
-            .map(service::instance)
+        static_instances: fixed.collect::<Option<_>>()?,
+        sources: sources(raw).collect::<Option<_>>()?,
+        routes: routes
+            .map(|(index, route)| route.model(index, policy.retry.as_ref()))
             .collect::<Option<_>>()?,
-        sources: Vec::new(),
-        routes: Vec::new(),
-        policy: raw.policy.over(&file.defaults.policy),
+        policy: policy.model(),
     })
+}
+
+fn sources(raw: &super::raw::Service) -> impl Iterator<Item = Option<Source>> {
+    let dns = raw.endpoints.dns.iter().flat_map(|all| all.as_slice());
+    let http = raw.endpoints.http.iter().flat_map(|all| all.as_slice());
+    dns.map(|source| source.model().map(Source::Dns))
+        .chain(http.map(|source| source.model().map(Source::Http)))
 }

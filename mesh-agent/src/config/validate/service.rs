@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{Reporter, Step};
+use super::{Reporter, Step, policy, route, source};
 use crate::{
-    config::raw::{Address, Endpoint, Port, Service},
+    config::raw::{Endpoint, File, Over, Port, Service, Several},
     model,
 };
 
-pub fn check(index: usize, service: &Service, reporter: &mut Reporter<'_>) {
+pub fn check(index: usize, service: &Service, file: &File, reporter: &mut Reporter<'_>) {
     let here = ["services".into(), index.into()];
     let mut seen = HashSet::new();
     for (at, address) in addresses(service).enumerate() {
@@ -23,13 +23,15 @@ pub fn check(index: usize, service: &Service, reporter: &mut Reporter<'_>) {
             reporter.report(&steps, format!("`{address}` stands here twice; remove one"));
         }
     }
-    ports(&here, service, reporter);
+    ports(&here, service, file, reporter);
     endpoints(&here, service, reporter);
-    reporter.policy(&here, &service.policy);
+    source::check(&here, service, reporter);
+    policy::check_service(&here, service, &file.defaults.policy, reporter);
+    route::check(&here, service, file, reporter);
 }
 
 pub fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let all = service.address.as_ref().map_or(&[][..], Address::as_slice);
+    let all = service.address.as_ref().map_or(&[][..], Several::as_slice);
     all.iter().map(|address| address.0)
 }
 
@@ -44,11 +46,12 @@ pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
         weight: model::Weight(raw.weight),
         locality: raw.locality.clone().into(),
         priority: 0,
-        labels: Arc::default(),
+        labels: Arc::new(raw.labels.texts()),
     })
 }
 
-fn ports(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
+fn ports(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut Reporter<'_>) {
+    let policy = service.policy.over(&file.defaults.policy).model();
     let mut seen = HashMap::new();
     for (index, raw) in service.ports.iter().flatten().enumerate() {
         let Some(port) = port(raw) else { continue };
@@ -59,9 +62,8 @@ fn ports(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
                 format!("port {}/{transport} stands in ports[{first}] too; remove one", port.port);
             reporter.report(&steps, message);
         }
-        if let Err(conflict) =
-            model::PathChoice::from(service.path).resolve(port.protocol, &model::Policy::default())
-        {
+        let path = model::PathChoice::from(service.path);
+        if let Err(conflict) = path.resolve(port.protocol, &policy) {
             let steps = [here, &["path".into()]].concat();
             reporter.report(&steps, format!("doesn't fit port {}: {conflict}", port.port));
         }

@@ -1,0 +1,277 @@
+//! `routes` of a service: Gateway API's HTTPRoute, in the file's words.
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    policy::Retry,
+    section::{Over, section, values},
+};
+use crate::{
+    config::text::{
+        Duration, HeaderName, HeaderValue, Headers, HostPattern, Labels, Method, Name, Pattern,
+        RequestPath,
+    },
+    model::{self, HeaderValueMatch, RouteMatch as Match},
+};
+
+/// Which requests, and where they go.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Route {
+    /// Shown by commands; `route-0` for the first, and so on, unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Hosts that are asked for, without port; `*.example.org` is any host below. All where there are none.
+    #[schemars(length(max = 64))]
+    pub hosts: Vec<HostPattern>,
+    /// Any of them; all requests where there are none.
+    #[schemars(length(max = 64))]
+    pub matches: Vec<RouteMatch>,
+    /// What is changed on the way.
+    pub filters: Filters,
+    /// By weight; the service's own instances where there are none.
+    #[schemars(length(max = 64))]
+    pub backends: Vec<RouteBackend>,
+    /// From the whole head of a request to the whole response; the policy's `timeout.request` unless set, `0s` is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Merged over the policy's `retry`, key by key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// A request for which all of this is true.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteMatch {
+    /// Its path, without the query; one of `exact`, `prefix` and `regex`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// Its method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// All of these headers.
+    #[schemars(length(max = 64))]
+    pub headers: Vec<HeaderMatch>,
+}
+
+section! {
+    /// The path of a request, without the query; one of the three.
+    pub struct PathMatch {
+        /// The whole path.
+        exact: RequestPath,
+        /// Of whole segments: `/api` is `/api` and `/api/v1`, not `/apiary`.
+        prefix: RequestPath,
+        /// Of the whole path.
+        regex: Pattern,
+    }
+
+    /// A header of a request; one of `exact`, `regex` and `present`.
+    #[schemars(extend("required" = ["name"]))]
+    pub struct HeaderMatch {
+        /// Of the header.
+        name: HeaderName,
+        /// The whole value.
+        exact: HeaderValue,
+        /// Of the whole value.
+        regex: Pattern,
+        /// `true`: with any value.
+        present: bool,
+    }
+
+    /// What is changed on the way.
+    pub struct Filters {
+        /// Of the request, before an instance gets it.
+        request_headers: HeaderChanges,
+        /// Of the response, before the client gets it.
+        response_headers: HeaderChanges,
+        /// Answers by itself, with another place.
+        redirect: Redirect,
+    }
+
+    /// Changes of headers, in the order of these keys.
+    pub struct HeaderChanges {
+        /// Replaced, or added where there is none.
+        set: Headers,
+        /// Added to what there is.
+        add: Headers,
+        /// Taken out.
+        #[schemars(length(max = 64))]
+        remove: Vec<HeaderName>,
+    }
+
+    /// The place that the client is sent to; what isn't set stays as it was asked for.
+    pub struct Redirect {
+        /// Of the new place.
+        scheme: Scheme,
+        /// Of the new place.
+        host: HostPattern,
+        /// Of the new place; the scheme's own where that is given.
+        port: NonZeroU16,
+        /// The whole path; the query stays.
+        path: RequestPath,
+        /// 301, 302, 303, 307 or 308.
+        #[schemars(range(min = 301, max = 308))]
+        status: u16 = model::Redirect::STATUS,
+    }
+}
+
+values! { HostPattern Pattern Scheme }
+
+/// Of a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// With TLS, which something else must serve.
+    Https,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteBackend {
+    /// Name of another service; this one unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Name>,
+    /// Of that service; the port that was connected to unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<NonZeroU16>,
+    /// Instances with all of these labels; all where there are none.
+    pub subset: Labels,
+    /// Share of the requests, in proportion to the others'; 0 gets none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = model::RouteBackend::WEIGHT))]
+    pub weight: Option<u32>,
+}
+
+impl Route {
+    /// `retry` is the policy's. `None` where something is missing, which has
+    /// been reported.
+    pub fn model(&self, index: usize, retry: Option<&Retry>) -> Option<model::Route> {
+        let own = self.retry.as_ref();
+        let retry = own.map(|own| own.over(retry.unwrap_or(&Retry::default())).model());
+        Some(model::Route {
+            name: self.name.as_ref().map_or_else(|| format!("route-{index}"), |n| n.0.clone()),
+            hosts: self.hosts.iter().map(|host| host.0.clone()).collect(),
+            matches: self.matches.iter().map(RouteMatch::model).collect::<Option<_>>()?,
+            filters: self.filters.model(),
+            backends: self.backends.iter().map(RouteBackend::model).collect(),
+            timeout: self.timeout.map(|timeout| timeout.0),
+            retry,
+        })
+    }
+}
+
+impl RouteMatch {
+    fn model(&self) -> Option<Match> {
+        Some(Match {
+            path: match &self.path {
+                Some(path) => Some(path.model()?),
+                None => None,
+            },
+            method: self.method.as_ref().map(|method| method.0.clone()),
+            headers: self.headers.iter().map(HeaderMatch::model).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl PathMatch {
+    /// What is written, by its keys.
+    pub fn kinds(&self) -> usize {
+        [self.exact.is_some(), self.prefix.is_some(), self.regex.is_some()]
+            .into_iter()
+            .filter(|&is| is)
+            .count()
+    }
+
+    fn model(&self) -> Option<model::PathMatch> {
+        let exact = self.exact.as_ref().map(|path| model::PathMatch::Exact(path.0.clone()));
+        let prefix = || self.prefix.as_ref().map(|path| model::PathMatch::Prefix(path.0.clone()));
+        let regex = || self.regex.as_ref().map(|path| model::PathMatch::Regex(path.0.clone()));
+        exact.or_else(prefix).or_else(regex)
+    }
+}
+
+impl HeaderMatch {
+    /// What is written, by its keys.
+    pub fn kinds(&self) -> usize {
+        [self.exact.is_some(), self.regex.is_some(), self.present.is_some()]
+            .into_iter()
+            .filter(|&is| is)
+            .count()
+    }
+
+    fn model(&self) -> Option<model::HeaderMatch> {
+        let exact = self.exact.as_ref().map(|value| HeaderValueMatch::Exact(value.0.clone()));
+        let regex = || self.regex.as_ref().map(|value| HeaderValueMatch::Regex(value.0.clone()));
+        Some(model::HeaderMatch {
+            name: self.name.as_ref()?.0.clone(),
+            value: exact.or_else(regex).unwrap_or(HeaderValueMatch::Present),
+        })
+    }
+}
+
+impl Filters {
+    fn model(&self) -> Vec<model::Filter> {
+        let request = self.request_headers.as_ref().map(HeaderChanges::model);
+        let response = self.response_headers.as_ref().map(HeaderChanges::model);
+        let redirect = self.redirect.as_ref().map(Redirect::model);
+        [
+            request.map(model::Filter::RequestHeaders),
+            response.map(model::Filter::ResponseHeaders),
+            redirect.map(model::Filter::Redirect),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+impl HeaderChanges {
+    /// Every name that it sets, adds or removes.
+    pub fn names(&self) -> impl Iterator<Item = (&'static str, &HeaderName)> {
+        let set = self.set.iter().flat_map(|headers| &headers.0).map(|(name, _)| ("set", name));
+        let add = self.add.iter().flat_map(|headers| &headers.0).map(|(name, _)| ("add", name));
+        set.chain(add).chain(self.remove.iter().flatten().map(|name| ("remove", name)))
+    }
+
+    fn model(&self) -> model::HeaderChanges {
+        model::HeaderChanges {
+            set: self.set.as_ref().map(Headers::texts).unwrap_or_default(),
+            add: self.add.as_ref().map(Headers::texts).unwrap_or_default(),
+            remove: self.remove.iter().flatten().map(|name| name.0.clone()).collect(),
+        }
+    }
+}
+
+impl Redirect {
+    fn model(&self) -> model::Redirect {
+        let scheme = self.scheme.map(|scheme| match scheme {
+            Scheme::Http => "http".to_owned(),
+            Scheme::Https => "https".to_owned(),
+        });
+        model::Redirect {
+            scheme,
+            host: self.host.as_ref().map(|host| host.0.clone()),
+            port: self.port.map(NonZeroU16::get),
+            path: self.path.as_ref().map(|path| path.0.clone()),
+            status: self.status.unwrap_or(model::Redirect::STATUS),
+        }
+    }
+}
+
+impl RouteBackend {
+    fn model(&self) -> model::RouteBackend {
+        model::RouteBackend {
+            service: self.service.as_ref().map(|name| model::ServiceName::new(&name.0)),
+            port: self.port,
+            subset: Arc::new(self.subset.texts()),
+            weight: self.weight.unwrap_or(model::RouteBackend::WEIGHT),
+        }
+    }
+}
