@@ -220,30 +220,38 @@ fn owner(frontend: &Frontend, hash: u64) -> u32 {
     }
 }
 
-/// Of two slots by chance, the one that is less busy. Of two tiers, the first:
-/// a nearer one would always win, and the farther get nothing of its share.
+/// Of two slots by chance, the one that is less busy. Of different tiers the
+/// first one counts, so that each tier gets its share, however busy it is.
 #[inline(always)]
 fn better(frontend: &Frontend, policy: Option<&Policy>, now: u64) -> u32 {
     let draw = u64::from(random()) << 32 | u64::from(random());
     let Some((first, second)) = least::pair(draw, frontend.slots) else { return 0 };
+    let tier = |index| slot(frontend, index).map(|slot| slot.tier);
+    if tier(first) != tier(second) {
+        return first;
+    }
     match (weigh(frontend, first, policy, now), weigh(frontend, second, policy, now)) {
-        (Some((tier, one)), Some((other_tier, other))) => {
-            if tier == other_tier && other.beats(one) { second } else { first }
+        (Some(one), Some(other)) => {
+            if other.beats(one) {
+                second
+            } else {
+                first
+            }
         }
         (None, Some(_)) => second,
         _ => first,
     }
 }
 
-/// The tier of this slot's backend, and what a connection to it would cost;
-/// `None` where it is ejected.
+/// What a connection to the backend of this slot would cost; `None` where it is
+/// ejected.
 #[inline(always)]
 fn weigh(
     frontend: &Frontend,
     index: u32,
     policy: Option<&Policy>,
     now: u64,
-) -> Option<(u16, least::Cost)> {
+) -> Option<least::Cost> {
     let slot = slot(frontend, index)?;
     let backend = backend(slot.backend)?;
     // SAFETY: a live map value.
@@ -251,10 +259,7 @@ fn weigh(
         match eject::access(backend, policy, now) {
             Access::Closed => return None,
             // Whoever may probe it should.
-            Access::Probe => {
-                let nothing = least::Cost { ewma_ns: 0, pending: 0, weight: u32::MAX };
-                return Some((slot.tier, nothing));
-            }
+            Access::Probe => return Some(least::Cost { ewma_ns: 0, pending: 0, weight: u32::MAX }),
             Access::Open => ((*backend).opened, (*backend).closed, (*backend).ewma),
         }
     };
@@ -262,7 +267,7 @@ fn weigh(
     let ewma_ns =
         if frontend.algorithm == algorithm::LEAST_RESPONSE_TIME { ewma.read(now) } else { 1 };
     let pending = opened.saturating_sub(closed) as u32;
-    Some((slot.tier, least::Cost { ewma_ns, pending, weight: u32::from(slot.weight) }))
+    Some(least::Cost { ewma_ns, pending, weight: u32::from(slot.weight) })
 }
 
 /// The `nth` of all backends, counted from a start that differs between
@@ -296,7 +301,7 @@ fn judge(
     unsafe {
         match eject::access(backend, Some(policy), now) {
             Access::Closed => Judgement::Ejected,
-            Access::Probe => match eject::claim(backend, policy, now) {
+            Access::Probe => match eject::claim(backend, id, policy, now) {
                 Some(probe) => Judgement::Use(probe),
                 None => Judgement::Ejected,
             },

@@ -13,6 +13,7 @@ use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
 use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     health::{Health, Outliers},
+    limit::{Concurrency, Flow},
     model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
     net,
     retry::{Budget, Handshakes},
@@ -27,6 +28,7 @@ pub(super) struct Kept {
     budget: Arc<Budget>,
     handshakes: Arc<Handshakes>,
     affinity: Arc<Affinity>,
+    flow: Flow,
     pub instances: HashMap<SocketAddr, KeptInstance>,
 }
 
@@ -34,6 +36,7 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct KeptInstance {
     pub live: Arc<Live>,
+    concurrency: Arc<Concurrency>,
     health: Arc<Health>,
     /// Whether it was failing when the port was last built.
     failing: bool,
@@ -49,6 +52,7 @@ impl Kept {
             budget: Arc::default(),
             handshakes: Arc::default(),
             affinity: Arc::default(),
+            flow: Flow::default(),
             instances: HashMap::new(),
         }
     }
@@ -71,6 +75,7 @@ struct Found<'a> {
     address: SocketAddr,
     instance: &'a Instance,
     live: Arc<Live>,
+    concurrency: Arc<Concurrency>,
     health: Arc<Health>,
     state: State,
     /// It is new among others, or has just come back.
@@ -87,6 +92,7 @@ enum Entrance {
 pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort {
     let Plan { spec, policy, .. } = plan;
     let found = find(plan, port, kept);
+    kept.flow = kept.flow.renewed(policy);
     let members: Vec<_> = found.iter().map(Found::member).collect();
     let tiers = Tiers::new(plan.node, &policy.locality, &members);
     let turns = tiers.turns(&members);
@@ -112,6 +118,7 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         panic: tiers.panic,
         affinity: Arc::clone(&kept.affinity),
         stats: Arc::clone(&kept.stats),
+        flow: kept.flow.clone(),
         outliers: Arc::clone(&kept.outliers),
         budget: Arc::clone(&kept.budget),
         handshakes: Arc::clone(&kept.handshakes),
@@ -138,6 +145,7 @@ impl Found<'_> {
             locality: self.instance.locality.clone(),
             labels: Arc::clone(&self.instance.labels),
             live: Arc::clone(&self.live),
+            concurrency: Arc::clone(&self.concurrency),
             health: Arc::clone(&self.health),
         }
     }
@@ -169,9 +177,12 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
             (_, true) => Some(Entrance::Returned),
             _ => None,
         };
+        keep.concurrency.configure(plan.policy.adaptive_concurrency.as_ref());
         let keep = place.insert(keep);
-        let (live, health) = (Arc::clone(&keep.live), Arc::clone(&keep.health));
-        found.push(Found { address, instance, live, health, state, entry });
+        let live = Arc::clone(&keep.live);
+        let concurrency = Arc::clone(&keep.concurrency);
+        let health = Arc::clone(&keep.health);
+        found.push(Found { address, instance, live, concurrency, health, state, entry });
     }
     found
 }

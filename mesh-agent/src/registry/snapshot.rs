@@ -12,6 +12,7 @@ use super::index::Index;
 use crate::{
     balance::{Affinity, Balancer, Live, Tier},
     health::{Health, Outliers},
+    limit::{Concurrency, Flow},
     model::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
@@ -61,6 +62,8 @@ pub struct ServicePort {
     /// Which instances clients keep to, where the policy has session affinity.
     pub affinity: Arc<Affinity>,
     pub stats: Arc<PortStats>,
+    /// Its limits; their state outlives snapshots.
+    pub flow: Flow,
     /// Of its instances' ejections.
     pub outliers: Arc<Outliers>,
     /// How much of its traffic may be retries.
@@ -94,6 +97,7 @@ pub struct Endpoint {
     pub locality: Locality,
     pub labels: Labels,
     pub live: Arc<Live>,
+    pub concurrency: Arc<Concurrency>,
     pub health: Arc<Health>,
 }
 
