@@ -21,7 +21,9 @@ pub(super) fn page(agent: &Agent) -> String {
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
         of_a_port(agent, port, &mut page);
-        for endpoint in &port.endpoints {
+        let shares = port.balancer.shares(tokio::time::Instant::now());
+        for (endpoint, share) in port.endpoints.iter().zip(shares) {
+            of_the_balance(port, endpoint, share, &mut page);
             of_an_instance(agent, port, endpoint, &counters, &mut page);
         }
     }
@@ -36,6 +38,7 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
     let (ok, failed) = agent.count_reloads();
     page.counter(&table::RELOADS, ["ok"], ok);
     page.counter(&table::RELOADS, ["failed"], failed);
+    page.counter(&table::ENDED_BY_REMOVAL, [], agent.ended_by_removal.load(Ordering::Relaxed));
     let last_ok = agent.last_reload().is_none_or(|reload| reload.problems.is_empty());
     page.gauge(&table::RELOAD_OK, [], f64::from(last_ok));
     page.gauge(&table::REGISTRY_GENERATION, [], agent.snapshots.load().generation as f64);
@@ -118,6 +121,15 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
         page.counter(&table::OVER_LIMIT, [service, number, reason], count);
     }
     page.counter(&table::DRY_RUN, labels, port.flow.refusals.dry_run());
+    page.gauge(&table::PANIC, labels, f64::from(port.panic));
+    for (tier, of) in port.tiers.iter().enumerate() {
+        page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);
+    }
+}
+
+fn of_the_balance(port: &ServicePort, endpoint: &Endpoint, share: f64, page: &mut Exposition) {
+    let (number, instance) = (port.port.port.to_string(), endpoint.address.to_string());
+    page.gauge(&table::SHARE, [port.service.as_str(), &number, &instance], share);
 }
 
 fn of_an_instance(

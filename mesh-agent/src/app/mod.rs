@@ -2,6 +2,7 @@
 //! that knows them all.
 
 mod agent;
+mod candidates;
 mod connections;
 mod control;
 mod descriptors;
@@ -13,6 +14,7 @@ mod metrics;
 mod namespaces;
 mod pulse;
 mod reload;
+mod removal;
 mod run;
 mod views;
 mod watch;

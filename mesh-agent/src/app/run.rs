@@ -16,7 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, descriptors, discovery, health, namespaces, pulse, reload, watch};
+use super::{
+    agent::Agent, descriptors, discovery, health, namespaces, pulse, reload, removal, watch,
+};
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
     config, datapath,
@@ -91,6 +93,7 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     let mut log = None;
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
     tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));

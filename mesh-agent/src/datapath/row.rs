@@ -9,11 +9,7 @@ use mesh_common::{
     maglev::{self, Contender},
 };
 
-use crate::{
-    balance,
-    model::{Algorithm, Weight},
-    registry::{Endpoint, ServicePort},
-};
+use crate::{balance, model::Algorithm, registry::ServicePort};
 
 /// The chunks of a lookup table.
 pub(super) const CHUNKS: u32 = maglev::SIZE.div_ceil(CHUNK) as u32;
@@ -56,7 +52,7 @@ impl Row {
                     address: Address::from(endpoint.address),
                     backend: backends[index],
                     weight: endpoint.effective_weight().0,
-                    tier: tier(endpoint),
+                    tier: endpoint.tier,
                 }
             })
             .collect();
@@ -146,17 +142,11 @@ impl Row {
 /// Indices into `usable`, as often as each one's turn comes. In consistent
 /// hashing the lookup table has the weights, and each has one.
 fn turns(port: &ServicePort, usable: &[usize], hashed: bool) -> Vec<u32> {
-    let weights: Vec<_> =
-        usable.iter().map(|&index| port.endpoints[index].effective_weight()).collect();
+    let turns = usable.iter().map(|&index| port.endpoints[index].turns);
     if hashed {
         // A table's entries have 16 bits, the last of which marks free places.
-        let live = (0u32..).zip(weights).filter(|&(_, weight)| weight > Weight(0));
+        let live = (0u32..).zip(turns).filter(|&(_, turns)| turns > 0);
         return live.map(|(index, _)| index).take(usize::from(u16::MAX)).collect();
     }
-    balance::schedule(&weights).into_vec()
-}
-
-/// How near it is; 0 is the nearest.
-pub(super) fn tier(_endpoint: &Endpoint) -> u16 {
-    0
+    balance::schedule(turns).into_vec()
 }

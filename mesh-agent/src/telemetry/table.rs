@@ -33,6 +33,8 @@ metrics! {
     /// File descriptors that the agent has open
     OPEN_DESCRIPTORS: Gauge "mesh_open_descriptors" [];
 
+    /// Connections that were closed because their instance was removed or ejected (onRemoval)
+    ENDED_BY_REMOVAL: Counter "mesh_removal_closed_connections_total" [];
     /// Reloads of the configuration, by result: ok or failed
     RELOADS: Counter "mesh_reloads_total" ["result"];
     /// 1 where the last reload was accepted, 0 where the one before still serves
@@ -88,8 +90,15 @@ metrics! {
     /// Requests and connections that a rate limit in dry run would have refused
     DRY_RUN: Counter "mesh_rate_limit_dry_run_total" ["service", "port"];
 
+    /// 1 where so few instances are available that those that fail are used as well
+    PANIC: Gauge "mesh_service_panic" ["service", "port"];
+    /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
+    TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
+
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
+    /// Share of the picks that the instance is due, 0 to 1, by weight, tier and age
+    SHARE: Gauge "mesh_instance_share" ["service", "port", "instance"];
     /// 1 while the instance is ejected, until a probe succeeds
     EJECTED: Gauge "mesh_instance_ejected" ["service", "port", "instance"];
     /// Times that the instance was ejected, failed probes included
