@@ -85,15 +85,14 @@ metrics! {
     /// Further attempts that were not made because the retry budget was used up
     RETRIES_REFUSED: Counter "mesh_retries_refused_total" ["service", "port"];
 
-    /// Requests and connections of the proxy path that a limit of the policy refused, by `x-mesh-error`
-    OVER_LIMIT: Counter "mesh_over_limit_total" ["service", "port", "reason"];
-    /// Requests and connections that a rate limit in dry run would have refused
-    DRY_RUN: Counter "mesh_rate_limit_dry_run_total" ["service", "port"];
-
     /// 1 where so few instances are available that those that fail are used as well
     PANIC: Gauge "mesh_service_panic" ["service", "port"];
     /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
     TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
+    /// Requests and connections of the proxy path that a limit of the policy refused, by `x-mesh-error`
+    OVER_LIMIT: Counter "mesh_over_limit_total" ["service", "port", "reason"];
+    /// Requests and connections that a rate limit in dry run would have refused
+    DRY_RUN: Counter "mesh_rate_limit_dry_run_total" ["service", "port"];
 
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
