@@ -249,8 +249,13 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         event.srtt_us = seen.srtt_us;
     });
     if let Some(backend) = backend::backend(socket.backend) {
-        let failure =
-            if failed { Some(cause::CONNECT) } else { no_answer(ctx, socket, policy, &seen) };
+        // SAFETY: a live map value.
+        let answers = unsafe { (*backend).answered } > 0;
+        let failure = if failed {
+            Some(cause::CONNECT)
+        } else {
+            no_answer(ctx, socket, policy, &seen, answers)
+        };
         // SAFETY: a live map value.
         unsafe {
             settle(backend, &seen, failed);
@@ -267,15 +272,17 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
 /// Whether the connection ended without the answer that its client waited for.
 ///
 /// A reset, or packets that nobody acknowledged, take a connection from
-/// established to closed at once; a client that gives up goes through other
-/// states, and counts only where the service says how long an answer may take.
-/// (A client that aborts by `SO_LINGER` 0 can't be told from a reset.)
+/// established to closed at once. A client that gives up goes through other
+/// states; that counts where it waited for long, and for a backend that is
+/// known to answer: some protocols only send. (A client that aborts by
+/// `SO_LINGER` 0 can't be told from a reset.)
 #[inline(always)]
 fn no_answer(
     ctx: &SockOpsContext,
     socket: &Socket,
     policy: Option<&Policy>,
     seen: &Seen,
+    answers: bool,
 ) -> Option<u16> {
     let nothing_yet = seen.bytes_received == 0 && load!(ctx, data_segs_out) > 0;
     if !nothing_yet && socket.asked_ns == 0 {
@@ -285,7 +292,7 @@ fn no_answer(
     let since = if socket.asked_ns == 0 { socket.opened_ns } else { socket.asked_ns };
     let waited = (socket.opened_ns + seen.duration_ns).saturating_sub(since);
     let limit = policy.map_or(0, |policy| policy.response_timeout_ns);
-    (broken || (limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
+    (broken || (answers && limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
 }
 
 /// # Safety
