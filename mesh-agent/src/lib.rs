@@ -12,4 +12,5 @@ pub mod model;
 pub mod net;
 pub mod proxy;
 pub mod registry;
+pub mod route;
 pub mod telemetry;

@@ -115,11 +115,9 @@ pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u6
     // A twentieth of a second may be made up for, one second is paid back.
     let excess = clamp_signed(excess, -((limit / 20) as i64), limit as i64);
     // Paid back over a quarter of a second, but nobody stands still for it.
-    let target = clamp_signed(
-        limit as i64 - 4 * excess,
-        (limit / 4) as i64,
-        (limit + limit / 5) as i64,
-    ) as u64;
+    let target =
+        clamp_signed(limit as i64 - 4 * excess, (limit / 4) as i64, (limit + limit / 5) as i64)
+            as u64;
     let moved = divide(bytes * SECOND_US, elapsed_us);
     let share = correct(group.share, target, moved);
     let least = if fair / 2 < LEAST { LEAST } else { fair / 2 };

@@ -21,9 +21,9 @@ use mesh_common::{
 };
 
 use crate::{
-    count, log, pace,
+    count, log,
     maps::{BACKENDS, CONNECTIONS, EVENTS, ORIGINALS, SERVICES},
-    storage,
+    pace, storage,
 };
 
 const AF_INET: u32 = 2;

@@ -8,10 +8,7 @@
 //! connection it is, and connections that come from elsewhere stay untouched.
 
 use aya_ebpf::{
-    bindings::{
-        BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock,
-        bpf_sock_ops,
-    },
+    bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock, bpf_sock_ops},
     helpers::{
         bpf_ktime_get_ns, bpf_setsockopt,
         generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
@@ -20,7 +17,7 @@ use aya_ebpf::{
 };
 use mesh_common::{
     address::Address,
-        pace::{self, EndsKey, Group, GroupKey, Paced, direction},
+    pace::{self, EndsKey, Group, GroupKey, Paced, direction},
     policy::{Policy, flag},
     socket::Socket,
 };
@@ -110,9 +107,8 @@ fn join(ctx: &SockOpsContext, sk: *mut bpf_sock, key: GroupKey, limit: u64) {
     let acked = load!(ctx, bytes_acked);
     let Some(paced) = storage(sk, Some(Paced { group: key, acked, rate: 0 })) else { return };
     let Some(group) = group(&key, limit) else { return };
-    let flags = load!(ctx, bpf_sock_ops_cb_flags)
-        | BPF_SOCK_OPS_RTT_CB_FLAG
-        | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let flags =
+        load!(ctx, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
     if ctx.set_cb_flags(flags as i32).is_err() {
         return;
     }
@@ -167,7 +163,13 @@ fn set_rate(ctx: &SockOpsContext, paced: &mut Paced, rate: u64) {
 fn set(ctx: &SockOpsContext, level: i32, name: i32, value: &mut u32) {
     // SAFETY: the context is of a full socket in the ops that come here.
     unsafe {
-        bpf_setsockopt(ctx.ops.cast::<bpf_sock_ops>().cast(), level, name, (&raw mut *value).cast(), 4)
+        bpf_setsockopt(
+            ctx.ops.cast::<bpf_sock_ops>().cast(),
+            level,
+            name,
+            (&raw mut *value).cast(),
+            4,
+        )
     };
 }
 
