@@ -103,10 +103,9 @@ pub const fn is_over(limit: u64, elapsed_ns: u64, bytes: u64) -> bool {
 #[inline(always)]
 pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u64, i64) {
     let limit = if limit > MOST { MOST } else { limit };
-    let members = if group.members == 0 || group.members > 1 << 20 { 1 } else { group.members };
-    let fair = divide(limit, members);
+    let fair = divide(limit, members(group));
     if elapsed_ns > FORGET_NS {
-        return (clamp(group.share, fair, limit), 0);
+        return (limit, 0);
     }
     let bytes = if bytes > MOST { MOST } else { bytes };
     let elapsed_us = elapsed_ns / 1_000 + 1;
@@ -124,12 +123,18 @@ pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u6
     (clamp(share, least, limit + limit / 4), excess)
 }
 
-/// What a connection starts with that is the `members`th: what it has a right
-/// to, until it has seen a round.
+/// A group that was made anew under its connections may count below zero.
+const fn members(group: &Group) -> u64 {
+    if group.members > 1 << 20 { 1 } else { clamp(group.members, 1, 1 << 20) }
+}
+
+/// What a connection starts with that has just joined: no more than it has a
+/// right to if all want all, until it has seen a round.
 #[inline(always)]
-pub const fn first(limit: u64, share: u64, members: u64) -> u64 {
-    let fair = divide(limit, members);
-    clamp(if share < fair { share } else { fair }, LEAST, MOST)
+pub const fn first(limit: u64, group: &Group, elapsed_ns: u64) -> u64 {
+    let fair = divide(limit, members(group));
+    let old = elapsed_ns > FORGET_NS || group.share > fair;
+    clamp(if old { fair } else { group.share }, LEAST, MOST)
 }
 
 /// How many packets a socket of this rate needs under way, so that pacing and
@@ -137,7 +142,7 @@ pub const fn first(limit: u64, share: u64, members: u64) -> u64 {
 /// a time where the round trip is short.
 #[inline(always)]
 pub const fn window(rate: u64, srtt_us: u32, mss: u32) -> u32 {
-    let time_us = srtt_us as u64 + WINDOW_US;
+    let time_us = clamp(srtt_us as u64, 0, 10 * SECOND_US) + WINDOW_US;
     let rate = if rate > MOST { MOST } else { rate };
     clamp(divide(2 * rate * time_us / SECOND_US, mss as u64), 4, 1 << 20) as u32
 }
@@ -182,7 +187,147 @@ const fn clamp_signed(value: i64, least: i64, most: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    const STEP_NS: u64 = 1_000_000;
+    const STEPS: u64 = SECOND_US / 1_000;
+
+    /// Connections that send what they want, up to their share, in steps of a
+    /// millisecond; `error` is how far the sockets are from what they are set to.
+    struct Link {
+        limit: u64,
+        error: f64,
+        group: Group,
+        now: u64,
+        sent: Vec<f64>,
+    }
+
+    impl Link {
+        fn new(limit: u64, connections: usize, error: f64) -> Self {
+            let group = Group { share: limit, members: connections as u64, ..Group::default() };
+            Self { limit, error, group, now: 0, sent: vec![0.0; connections] }
+        }
+
+        /// What each moved in a second, in bytes. `wants` is bytes per second.
+        fn second(&mut self, wants: &[f64]) -> Vec<f64> {
+            let before = self.sent.clone();
+            for _ in 0..STEPS {
+                self.now += STEP_NS;
+                for (sent, want) in self.sent.iter_mut().zip(wants) {
+                    let moved = want.min(self.group.share as f64 * self.error) / STEPS as f64;
+                    *sent += moved;
+                    self.group.bytes += moved as u64;
+                }
+                let elapsed = self.now - self.group.started_ns;
+                if is_over(self.limit, elapsed, self.group.bytes) {
+                    let bytes = core::mem::take(&mut self.group.bytes);
+                    (self.group.share, self.group.excess) =
+                        next(self.limit, &self.group, bytes, elapsed);
+                    self.group.started_ns = self.now;
+                }
+            }
+            self.sent.iter().zip(before).map(|(now, before)| now - before).collect()
+        }
+    }
+
+    /// What each of them gets where the limit is shared fairly.
+    fn max_min(limit: f64, wants: &[f64]) -> Vec<f64> {
+        let mut sorted = wants.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (mut rest, mut level) = (limit, f64::INFINITY);
+        for (index, want) in sorted.iter().enumerate() {
+            let fair = rest / (sorted.len() - index) as f64;
+            if *want > fair {
+                level = fair;
+                break;
+            }
+            rest -= want;
+        }
+        wants.iter().map(|want| want.min(level)).collect()
+    }
+
+    #[test]
+    fn greedy_connections_hold_the_limit_however_many_they_are() {
+        for (connections, error) in [(1, 1.0), (1, 1.1), (4, 0.95), (32, 1.1), (200, 1.0)] {
+            let mut link = Link::new(10_000_000, connections, error);
+            let wants = vec![f64::INFINITY; connections];
+            link.second(&wants);
+            for _ in 0..5 {
+                let moved: f64 = link.second(&wants).iter().sum();
+                assert!((moved / 1e7 - 1.0).abs() < 0.02, "{connections}: {moved}");
+            }
+        }
+    }
+
+    #[test]
+    fn those_that_wake_up_together_are_cut_within_the_second() {
+        let mut link = Link::new(10_000_000, 32, 1.0);
+        let mut wants = vec![10.0; 32];
+        wants[0] = f64::INFINITY;
+        link.second(&wants);
+        let alone = link.second(&wants)[0];
+        assert!((alone / 1e7 - 1.0).abs() < 0.02, "the idle leave all to the busy: {alone}");
+        let together: f64 = link.second(&[f64::INFINITY; 32]).iter().sum();
+        assert!(together < 1.1e7, "{together}");
+    }
+
+    #[test]
+    fn a_silence_leaves_nothing_to_correct() {
+        let group = Group { share: 5, excess: 1 << 30, members: 2, ..Group::default() };
+        assert_eq!(next(1_000_000, &group, 0, FORGET_NS + 1), (1_000_000, 0));
+        assert_eq!(first(1_000_000, &group, FORGET_NS + 1), 500_000);
+        // Made anew under its connections.
+        let group = Group { members: u64::MAX, share: 7_000, ..Group::default() };
+        assert_eq!(first(1_000_000, &group, 0), 7_000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_share_is_max_min_fair(
+            limit in 100_000..1_000_000_000_u64,
+            error in 0.92..1.1,
+            parts in prop::collection::vec(prop_oneof![Just(2.0), 0.001..1.0_f64], 1..40),
+        ) {
+            let wants: Vec<f64> = parts.iter().map(|part| part * limit as f64).collect();
+            let mut link = Link::new(limit, wants.len(), error);
+            link.second(&wants);
+            link.second(&wants);
+            let moved = link.second(&wants);
+            let fair = max_min(limit as f64, &wants);
+            let total: f64 = fair.iter().sum();
+            prop_assert!((moved.iter().sum::<f64>() / total - 1.0).abs() < 0.05);
+            for (moved, fair) in moved.iter().zip(&fair) {
+                prop_assert!((moved / fair - 1.0).abs() < 0.15, "{moved} of {fair}");
+            }
+        }
+
+        #[test]
+        fn no_numbers_break_it(
+            limit: u64, share: u64, excess: i64, members: u64, bytes: u64, elapsed: u64,
+            srtt: u32, mss: u32,
+        ) {
+            // What the map can hold: `next` keeps both within these.
+            let group = Group {
+                share: share % (2 * MOST),
+                excess: excess % MOST as i64,
+                members,
+                ..Group::default()
+            };
+            let (share, excess) = next(limit, &group, bytes, elapsed);
+            prop_assert!(share <= MOST + MOST / 4 && excess.unsigned_abs() <= MOST);
+            let rate = first(limit, &group, elapsed);
+            prop_assert!((LEAST..=MOST).contains(&rate));
+            prop_assert!((4..=1 << 20).contains(&window(rate, srtt, mss)));
+        }
+    }
 
     #[test]
     fn layout_is_pinned() {

@@ -32,6 +32,10 @@ const SO_MAX_PACING_RATE: i32 = 47;
 const SOL_TCP: i32 = 6;
 /// Sets a bound on the congestion window, in packets.
 const TCP_BPF_SNDCWND_CLAMP: i32 = 1002;
+/// Sets the first congestion window, in packets.
+const TCP_BPF_IW: i32 = 1001;
+/// The kernel's own.
+const INITIAL_WINDOW: u32 = 10;
 /// Not paced at all.
 const UNLIMITED: u32 = u32::MAX;
 
@@ -112,12 +116,17 @@ fn join(ctx: &SockOpsContext, sk: *mut bpf_sock, key: GroupKey, limit: u64) {
     if ctx.set_cb_flags(flags as i32).is_err() {
         return;
     }
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value.
-    let (members, share) = unsafe {
-        let members = count::add(&raw mut (*group).members, 1).wrapping_add(1).max(1);
-        (members, (&raw const (*group).share).read_volatile())
+    let rate = unsafe {
+        count::add(&raw mut (*group).members, 1);
+        pace::first(limit, &*group, now.saturating_sub((*group).started_ns))
     };
-    set_rate(ctx, paced, pace::first(limit, share, members));
+    set_rate(ctx, paced, rate);
+    // The first packets of a connection leave unpaced, as many as this.
+    let mut packets = pace::window(rate, 0, load!(ctx, mss_cache)).min(INITIAL_WINDOW);
+    set(ctx, SOL_TCP, TCP_BPF_IW, &mut packets);
 }
 
 /// Counts what this socket moved since the last time, and closes the round

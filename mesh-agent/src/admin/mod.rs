@@ -31,5 +31,5 @@ pub use service::{PortView, ServiceView};
 pub use socket::{AdminSocket, SocketError};
 pub use status::{
     AgentState, DnsView, Generations, HookView, MapView, NamespaceView, ReasonView, ReloadView,
-    Status,
+    SourceState, SourceView, Status,
 };

@@ -19,6 +19,8 @@ pub struct Status {
     /// `None` where there is no heartbeat (`--no-ebpf`).
     pub heartbeat_age_ms: Option<u64>,
     pub dns: DnsView,
+    /// Where instances are discovered; services with `static` ones have none.
+    pub sources: Vec<SourceView>,
     /// `None` before the first reload.
     pub last_reload: Option<ReloadView>,
     pub generations: Generations,
@@ -74,6 +76,45 @@ pub struct DnsView {
     pub enabled: bool,
     /// How many hostnames are answered.
     pub hostnames: u64,
+}
+
+/// A source of instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceView {
+    pub service: String,
+    /// `dns` or `http`.
+    pub kind: String,
+    /// What is asked for: a name, or a URL.
+    pub target: String,
+    pub state: SourceState,
+    /// How many stand of it.
+    pub instances: u64,
+    /// Since it answered last, perhaps to an earlier agent; `None` if never.
+    pub age_ms: Option<u64>,
+    /// What went wrong last; not cleared by an answer.
+    pub last_error: Option<String>,
+    /// Since then.
+    pub last_error_age_ms: Option<u64>,
+    /// Until it is asked again; `None` while it is being asked.
+    pub next_try_ms: Option<u64>,
+    /// Times that it answered this agent.
+    pub answers: u64,
+    /// Times that it didn't.
+    pub errors: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SourceState {
+    /// Not asked yet.
+    Waiting,
+    Ok,
+    /// It says that there is nothing.
+    Empty,
+    /// It doesn't answer, or nothing that can be used: what it said before
+    /// stands.
+    Failing,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,13 +15,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    descriptors,
+    descriptors, discovery,
     kernel::{Feeds, Kernel},
     namespaces::Tracked,
     run::RunOptions,
 };
 use crate::{
     admin::{AgentState, ControlError},
+    discovery::{Discovery, Memory},
     dns::{Dns, DnsSettings},
     model::{Settings, Transport},
     net::{Namespace, Original, OriginalDestinations, SocketOptions},
@@ -37,17 +38,20 @@ pub(super) struct Agent {
     pub snapshots: SnapshotReader,
     pub proxy: Proxy,
     pub dns: Dns,
+    pub discovery: Discovery,
     /// Reloads that were accepted, and refused.
     pub reloads: (AtomicU64, AtomicU64),
     config: PathBuf,
     kernel: Option<Kernel>,
     settings: ArcSwap<Settings>,
-    registry: tokio::sync::Mutex<Registry>,
+    pub registry: tokio::sync::Mutex<Registry>,
     state: watch::Sender<AgentState>,
     last_reload: Mutex<Option<LastReload>>,
     /// Held for a whole reload: the file's watcher and a command may come at once.
     pub reloading: tokio::sync::Mutex<()>,
     namespaces: ArcSwap<(Vec<Tracked>, Vec<String>)>,
+    /// What was discovered and isn't in force, in words.
+    undiscovered: ArcSwap<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,7 +83,17 @@ impl Agent {
     ) -> anyhow::Result<(Arc<Self>, Option<Feeds>)> {
         let mut registry = Registry::new();
         let snapshots = registry.reader();
-        registry.configure(settings.services.clone());
+        registry.locate(settings.locality.clone());
+        let mark = if options.ebpf { settings.capture.mark } else { 0 };
+        let socket = SocketOptions { mark };
+        let memory = Memory::load(&discovery::memory(&settings));
+        let discovery = Discovery::new(socket, memory).context("starting discovery")?;
+        let sources = discovery.prepare(&settings.services);
+        // Nothing is taken out of the kernel's maps before the sources could
+        // say what belongs there.
+        sources.first_outcomes(discovery::FIRST_ANSWERS).await;
+        registry.configure_with(settings.services.clone(), sources.found());
+        discovery.commit(sources);
 
         let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
         let (mut kernel, mut feeds) = (None, None);
@@ -89,8 +103,6 @@ impl Agent {
             originals = destinations;
             (kernel, feeds) = (Some(started), Some(fed));
         }
-        let mark = if options.ebpf { settings.capture.mark } else { 0 };
-        let socket = SocketOptions { mark };
         let proxy = Proxy::start(
             &ProxySettings {
                 workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -113,6 +125,7 @@ impl Agent {
             snapshots,
             proxy,
             dns,
+            discovery,
             reloads: Default::default(),
             config: options.config,
             kernel,
@@ -122,6 +135,7 @@ impl Agent {
             last_reload: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
             namespaces: ArcSwap::default(),
+            undiscovered: ArcSwap::default(),
         });
         if agent.kernel.is_none() {
             agent.listen_explicitly().await?;
@@ -196,6 +210,15 @@ impl Agent {
         self.namespaces.store(Arc::new((tracked, refused)));
     }
 
+    /// What was discovered and isn't in force.
+    pub fn undiscovered(&self) -> Arc<Vec<String>> {
+        self.undiscovered.load_full()
+    }
+
+    pub fn publish_undiscovered(&self, problems: Vec<String>) {
+        self.undiscovered.store(Arc::new(problems));
+    }
+
     /// From here on captured sockets are redirected.
     pub fn attach_hooks(&self) -> anyhow::Result<()> {
         match &self.kernel {
@@ -230,12 +253,17 @@ impl Agent {
 
     /// Puts new settings into force, or leaves everything as it was.
     pub async fn put_into_force(&self, old: &Settings, new: Settings) -> Result<(), ControlError> {
+        let sources = self.discovery.prepare(&new.services);
+        sources.first_outcomes(discovery::FIRST_ANSWERS).await;
         let mut registry = self.registry.lock().await;
-        registry.configure(new.services.clone());
+        let before = registry.discovered();
+        registry.locate(new.locality.clone());
+        registry.configure_with(new.services.clone(), sources.found());
         if let Some(kernel) = &self.kernel {
             let applied = self.apply_to_kernel(kernel, old, &new);
             if let Err(error) = applied {
-                registry.configure(old.services.clone());
+                registry.locate(old.locality.clone());
+                registry.configure_with(old.services.clone(), before);
                 let restored = self.apply_to_kernel(kernel, &new, old);
                 let tail = restored.err().map_or(String::new(), |error| {
                     format!("; putting the old configuration back failed too: {error:#}")
@@ -243,6 +271,7 @@ impl Agent {
                 return Err(ControlError::Unavailable(format!("{error:#}{tail}")));
             }
         }
+        self.discovery.commit(sources);
         self.proxy.set_limits(descriptors::affordable(&new.limits));
         let dns = (old.dns.enabled, new.dns.enabled);
         self.settings.store(Arc::new(new));

@@ -185,12 +185,12 @@ fn candidates(port: &ServicePort, address: IpAddr) -> Vec<Candidate> {
     };
     let total: u32 = (port.endpoints.iter())
         .filter(|endpoint| reachable(endpoint.address))
-        .map(|endpoint| u32::from(endpoint.effective_weight().0))
+        .map(|endpoint| endpoint.turns)
         .sum();
     let next = next(port);
     (port.endpoints.iter().enumerate())
         .map(|(index, endpoint)| {
-            let weight = endpoint.effective_weight().0;
+            let weight = endpoint.turns;
             let state = views::state_of(endpoint);
             let (share, why) = match state {
                 EndpointState::Drained => (0.0, "out: drained by hand".to_owned()),

@@ -7,7 +7,7 @@ use super::{
     views::{self, KernelCounters},
 };
 use crate::{
-    admin::{AgentState, EndpointState},
+    admin::{AgentState, EndpointState, SourceState},
     registry::{Endpoint, ServicePort},
     telemetry::{Exposition, metrics as table},
 };
@@ -15,6 +15,7 @@ use crate::{
 pub(super) fn page(agent: &Agent) -> String {
     let mut page = Exposition::default();
     of_the_agent(agent, &mut page);
+    of_the_sources(agent, &mut page);
     of_the_kernel(agent, &mut page);
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
@@ -46,6 +47,26 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
         ("dropped", &dns.dropped),
     ] {
         page.counter(&table::DNS_QUERIES, [result], count.load(Ordering::Relaxed));
+    }
+}
+
+fn of_the_sources(agent: &Agent, page: &mut Exposition) {
+    // Of two sources of a service that are asked for the same, say the first:
+    // a series may stand on the page once.
+    let mut seen = std::collections::HashSet::new();
+    for source in views::sources(agent) {
+        let labels = [source.service.as_str(), &source.kind, &source.target];
+        if !seen.insert(labels.map(str::to_owned)) {
+            continue;
+        }
+        page.gauge(&table::SOURCE_INSTANCES, labels, source.instances as f64);
+        if let Some(age) = source.age_ms {
+            page.gauge(&table::SOURCE_AGE, labels, age as f64 / 1000.0);
+        }
+        let failing = source.state == SourceState::Failing;
+        page.gauge(&table::SOURCE_OK, labels, f64::from(!failing));
+        page.counter(&table::SOURCE_ANSWERS, labels, source.answers);
+        page.counter(&table::SOURCE_ERRORS, labels, source.errors);
     }
 }
 
@@ -117,7 +138,7 @@ fn of_an_instance(
     page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
     page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
     page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
-    if let Some(time) = live.response_time() {
+    if let Some(time) = live.response_time(tokio::time::Instant::now()) {
         page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
     }
     if kernel.srtt_us > 0 {

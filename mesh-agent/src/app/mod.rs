@@ -5,6 +5,7 @@ mod agent;
 mod connections;
 mod control;
 mod descriptors;
+mod discovery;
 mod explain;
 mod kernel;
 mod metrics;

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, descriptors, namespaces, pulse, reload, watch};
+use super::{agent::Agent, descriptors, discovery, namespaces, pulse, reload, watch};
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
     config, datapath,
@@ -89,6 +89,7 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let mut log = None;
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
         // Before the hooks are attached, so that a start is complete.

@@ -6,9 +6,10 @@ use super::agent::Agent;
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
-        PortView, ReasonView, ReloadView, ServiceView, Status,
+        PortView, ReasonView, ReloadView, ServiceView, SourceState, SourceView, Status,
     },
     datapath::BackendCounters,
+    discovery,
     registry::{Endpoint, ServicePort},
 };
 
@@ -103,7 +104,7 @@ fn endpoint_view(
         state: state_of(endpoint),
         in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
         response_time_us: live
-            .response_time()
+            .response_time(tokio::time::Instant::now())
             .or(round_trip)
             .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         picks: live.picks.load(Ordering::Relaxed) + kernel.opened,
@@ -144,6 +145,7 @@ pub(super) fn status(agent: &Agent) -> Status {
             enabled: settings.dns.enabled && agent.kernel().is_some(),
             hostnames: snapshot.services.iter().map(|s| s.spec.hostnames.len() as u64).sum(),
         },
+        sources: sources(agent),
         last_reload: agent.last_reload().map(|reload| ReloadView {
             age_ms: millis(reload.at.elapsed()),
             ok: reload.problems.is_empty(),
@@ -174,6 +176,30 @@ pub(super) fn hooks(agent: &Agent) -> Vec<HookView> {
             problem: hook.problem,
         })
         .collect()
+}
+
+pub(super) fn sources(agent: &Agent) -> Vec<SourceView> {
+    let state = |state| match state {
+        discovery::SourceState::Waiting => SourceState::Waiting,
+        discovery::SourceState::Ok => SourceState::Ok,
+        discovery::SourceState::Empty => SourceState::Empty,
+        discovery::SourceState::Failing => SourceState::Failing,
+    };
+    let now = tokio::time::Instant::now();
+    let view = |source: discovery::SourceStatus| SourceView {
+        service: source.service.to_string(),
+        kind: source.kind.to_owned(),
+        target: source.target,
+        state: state(source.state),
+        instances: source.instances as u64,
+        age_ms: source.answered.map(|at| millis(at.elapsed())),
+        last_error_age_ms: source.last_error.as_ref().map(|(at, _)| millis(at.elapsed())),
+        last_error: source.last_error.map(|(_, error)| error),
+        next_try_ms: source.next_try.map(|at| millis(at.saturating_duration_since(now))),
+        answers: source.answers,
+        errors: source.errors,
+    };
+    agent.discovery.status().into_iter().map(view).collect()
 }
 
 fn namespaces(agent: &Agent) -> Vec<NamespaceView> {
@@ -219,6 +245,8 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
     for error in &agent.namespaces().1 {
         degraded.push(format!("a namespace has no listener ({error}): it takes the kernel path"));
     }
+    degraded.extend(sources(agent).iter().filter_map(failing));
+    degraded.extend(agent.undiscovered().iter().cloned());
     for map in maps(agent) {
         if map.used * 10 >= map.capacity * 9 {
             degraded.push(format!("map {} holds {} of {}", map.name, map.used, map.capacity));
@@ -228,4 +256,21 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
         degraded.push("the last reload was refused: the configuration before it serves".to_owned());
     }
     degraded
+}
+
+fn failing(source: &SourceView) -> Option<String> {
+    if source.state != SourceState::Failing {
+        return None;
+    }
+    let what = match source.instances {
+        0 => "it has named no instance".to_owned(),
+        count => format!("its last {count} instances stay"),
+    };
+    Some(format!(
+        "the {} source {} of {} fails ({}): {what}",
+        source.kind,
+        source.target,
+        source.service,
+        source.last_error.as_deref().unwrap_or("no reason is known"),
+    ))
 }

@@ -5,14 +5,14 @@ use super::{
     output::{Output, Sign, fields, table},
     unit,
 };
-use crate::admin::{AgentState, HookView, MapView, Status};
+use crate::admin::{AgentState, HookView, MapView, SourceState, SourceView, Status};
 
 /// Shows how the agent is: hooks, namespaces, maps, last reload, what is degraded
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
 Shows how the agent is: its state, the hooks with their links, the captured \
-namespaces, the last reload, how full the maps are, what the hooks decided, and \
-everything that is degraded. To be told by exit code, ask for `.degraded`, or scrape \
+namespaces, the last reload, the sources of instances, how full the maps are, what \
+the hooks decided, and everything that is degraded. To be told by exit code, ask for `.degraded`, or scrape \
 the metric `mesh_degraded`.
 
 Examples:
@@ -45,6 +45,11 @@ pub(super) fn text(status: &Status) -> String {
                 [namespace.cookie.to_string(), namespace.listeners.join(" "), pids.join(" ")]
             }),
         );
+    }
+    if !status.sources.is_empty() {
+        text += "\nSOURCES\n";
+        let columns = ["SERVICE", "SOURCE", "STATE", "INSTANCES", "AGE", "NEXT"];
+        text += &table(columns, status.sources.iter().map(source));
     }
     if !status.maps.is_empty() {
         text += "\nMAPS\n";
@@ -128,6 +133,19 @@ fn hook(hook: &HookView) -> [String; 5] {
         (None, false) => format!("{} wrong", Sign::Bad),
     };
     [hook.cgroup.clone(), hook.hook.clone(), id(hook.program_id), id(hook.link_id), state]
+}
+
+fn source(source: &SourceView) -> [String; 6] {
+    let state = match source.state {
+        SourceState::Waiting => format!("{} waiting", Sign::Warning),
+        SourceState::Ok => format!("{} ok", Sign::Good),
+        SourceState::Empty => format!("{} empty", Sign::Warning),
+        SourceState::Failing => format!("{} failing", Sign::Bad),
+    };
+    let age = source.age_ms.map_or_else(|| "–".to_owned(), unit::millis);
+    let next = source.next_try_ms.map_or_else(|| "now".to_owned(), unit::millis);
+    let target = format!("{} {}", source.kind, source.target);
+    [source.service.clone(), target, state, unit::count(source.instances), age, next]
 }
 
 fn map(map: &MapView) -> [String; 4] {

@@ -103,7 +103,7 @@ impl Planner<'_> {
         let service = self.service_id(port);
         self.ports.insert(port.key(), service);
         let backends = self.add_backends(port, service);
-        let empty = port.endpoints.iter().all(|endpoint| endpoint.effective_weight().0 == 0).into();
+        let empty = port.endpoints.iter().all(|endpoint| endpoint.turns == 0).into();
         for v4 in [true, false] {
             let keys: Vec<_> = keys(port).filter(|key| key.address.is_v4() == v4).collect();
             if keys.is_empty() {
@@ -280,9 +280,7 @@ fn slots(port: &ServicePort, backends: &[u32], v4: bool) -> Vec<Slot> {
     if usable.is_empty() && !v4 {
         usable = of_family(true);
     }
-    let weights: Vec<_> =
-        usable.iter().map(|&index| port.endpoints[index].effective_weight()).collect();
-    let schedule = balance::schedule(&weights);
+    let schedule = balance::schedule(usable.iter().map(|&index| port.endpoints[index].turns));
     (schedule.iter())
         .map(|&turn| {
             let index = usable[turn as usize];

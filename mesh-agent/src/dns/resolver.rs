@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::atomic::Ordering};
 
-use crate::{model::Transport, registry::Snapshot};
+use crate::{balance::Ask, model::Transport, registry::Snapshot};
 
 /// Where to reach the resolver that the application asked: itself, or one of
 /// its instances where it is a service.
@@ -12,10 +12,10 @@ pub fn reach(
     snapshot: &Snapshot,
     asked: SocketAddr,
     transport: Transport,
-    random: u32,
+    ask: Ask,
 ) -> io::Result<SocketAddr> {
     let Some(port) = snapshot.find(asked, transport) else { return Ok(asked) };
-    let index = port.balancer.pick(random, |_| true).ok_or_else(|| {
+    let index = port.balancer.pick(ask, |_| true).ok_or_else(|| {
         let name = &port.service;
         io::Error::other(format!("the resolver {asked} is service {name}, without instances"))
     })?;

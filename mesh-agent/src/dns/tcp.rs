@@ -24,7 +24,7 @@ use super::{
     answer::{self, Channel},
     report_panic, resolver,
 };
-use crate::{model::Transport, net::connect_tcp};
+use crate::{balance::Ask, model::Transport, net::connect_tcp};
 
 /// A connection on which no message moves is closed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -168,7 +168,12 @@ impl Connection {
     async fn connect(&self) -> io::Result<TcpStream> {
         let asked = self.asked.ok_or_else(resolver::unknown)?;
         let snapshot = self.context.snapshots.load();
-        let address = resolver::reach(&snapshot, asked, Transport::Tcp, rand::random())?;
+        let address = resolver::reach(
+            &snapshot,
+            asked,
+            Transport::Tcp,
+            Ask::new(rand::random(), time::Instant::now()),
+        )?;
         let Context { namespace, settings, .. } = &*self.context;
         time::timeout(CONNECT, connect_tcp(namespace, address, settings.socket)).await?
     }

@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::Interest, net::UdpSocket, task::JoinSet, time};
+use tokio::{net::UdpSocket, task::JoinSet, time};
 
 use super::{
     Context,
     answer::{self, Channel},
     report_panic, resolver,
 };
-use crate::{model::Transport, net::udp_socket};
+use crate::{
+    balance::Ask,
+    model::Transport,
+    net::{receive, udp_socket},
+};
 
 /// For the resolver to answer. Clients ask again after 5 s by themselves.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,8 +111,12 @@ async fn exchange(
     let asked = (context.originals.resolver(cookie, listener.local_addr()?, client.port()))
         .ok_or_else(resolver::unknown)?
         .destination;
-    let resolver =
-        resolver::reach(&context.snapshots.load(), asked, Transport::Udp, rand::random())?;
+    let resolver = resolver::reach(
+        &context.snapshots.load(),
+        asked,
+        Transport::Udp,
+        Ask::new(rand::random(), time::Instant::now()),
+    )?;
     let any: IpAddr = match resolver {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -121,29 +129,6 @@ async fn exchange(
         let response = receive(&socket).await?;
         if is_answer(query, &response) {
             return Ok(response);
-        }
-    }
-}
-
-/// The next datagram, or the error that the network reported: a port that
-/// nobody listens on shows as an error alone, and waiting for something to
-/// read would miss it.
-async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
-    loop {
-        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
-        let received = if ready.is_error() {
-            socket.try_io(Interest::ERROR, || match socket.take_error()? {
-                Some(error) => Err(error),
-                None => Err(io::ErrorKind::WouldBlock.into()),
-            })
-        } else {
-            // Room is made only now: a thousand silent queries hold none.
-            let mut response = Vec::with_capacity(LONGEST);
-            socket.try_recv_buf(&mut response).map(|_| response)
-        };
-        match received {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            received => return received,
         }
     }
 }

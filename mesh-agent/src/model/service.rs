@@ -1,7 +1,7 @@
 //! A service: the virtual addresses that applications connect to, and what is
 //! behind them.
 
-use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{borrow::Borrow, fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 use super::{Instance, OnAgentFailure, PathChoice, Policy, Protocol, Route, Source};
 
@@ -15,6 +15,13 @@ impl ServiceName {
     }
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that maps by name are asked with a plain text.
+impl Borrow<str> for ServiceName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

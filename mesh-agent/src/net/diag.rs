@@ -28,89 +28,138 @@ const INET_DIAG_INFO: u16 = 2;
 const ESTABLISHED: u32 = 1 << 1;
 /// Sizes of `nlmsghdr`, `inet_diag_req_v2` and `inet_diag_msg`.
 const HEADER: usize = 16;
-const REQUEST: usize = 56;
+pub(super) const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 
 /// The established connections of a namespace, by socket cookie.
 pub fn tcp_connections(namespace: &Namespace) -> io::Result<HashMap<u64, TcpStatistics>> {
-    let socket = namespace.run(|| {
+    let socket = open(namespace)?;
+    let mut found = HashMap::new();
+    let ask = Ask {
+        protocol: libc::IPPROTO_TCP as u8,
+        states: ESTABLISHED,
+        extensions: 1 << (INET_DIAG_INFO - 1),
+    };
+    dump(&socket, ask, |message| {
+        if let Some((cookie, statistics)) = connection(message) {
+            found.insert(cookie, statistics);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Talks to the kernel about the sockets of a namespace.
+pub(super) fn open(namespace: &Namespace) -> io::Result<Socket> {
+    namespace.run(|| {
         let kind = Type::from(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
         Socket::new(
             Domain::from(libc::AF_NETLINK),
             kind,
             Some(Protocol::from(libc::NETLINK_SOCK_DIAG)),
         )
-    })??;
-    let mut found = HashMap::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        dump(&socket, family as u8, &mut found)?;
-    }
-    Ok(found)
+    })?
 }
 
-fn dump(socket: &Socket, family: u8, found: &mut HashMap<u64, TcpStatistics>) -> io::Result<()> {
-    let mut request = [0u8; HEADER + REQUEST];
-    request[..4].copy_from_slice(&((HEADER + REQUEST) as u32).to_ne_bytes());
-    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
-    request[HEADER] = family;
-    request[HEADER + 1] = libc::IPPROTO_TCP as u8;
-    request[HEADER + 2] = 1 << (INET_DIAG_INFO - 1);
-    request[HEADER + 4..HEADER + 8].copy_from_slice(&ESTABLISHED.to_ne_bytes());
-    socket.send(&request)?;
+/// Which sockets are asked for, and what of them.
+#[derive(Clone, Copy)]
+pub(super) struct Ask {
+    pub protocol: u8,
+    /// A bit for each state.
+    pub states: u32,
+    /// A bit for each attribute.
+    pub extensions: u8,
+}
+
+/// Shows every socket, of both families, as `inet_diag_msg` with attributes.
+pub(super) fn dump(socket: &Socket, ask: Ask, mut show: impl FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0; 32 * 1024];
-    loop {
-        let length = (&*socket).read(&mut buffer)?;
-        if take_in(&buffer[..length], found)? {
-            return Ok(());
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut body = [0u8; REQUEST];
+        body[0] = family as u8;
+        body[1] = ask.protocol;
+        body[2] = ask.extensions;
+        body[4..8].copy_from_slice(&ask.states.to_ne_bytes());
+        socket.send(&request(SOCK_DIAG_BY_FAMILY, DUMP, body))?;
+        loop {
+            let length = (&*socket).read(&mut buffer)?;
+            if take_in(&buffer[..length], &mut show)? {
+                break;
+            }
         }
     }
+    Ok(())
+}
+
+/// `nlmsghdr` and `inet_diag_req_v2`.
+pub(super) fn request(kind: u16, flags: u16, body: [u8; REQUEST]) -> [u8; HEADER + REQUEST] {
+    let mut request = [0u8; HEADER + REQUEST];
+    request[..4].copy_from_slice(&((HEADER + REQUEST) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&kind.to_ne_bytes());
+    request[6..8].copy_from_slice(&flags.to_ne_bytes());
+    request[HEADER..].copy_from_slice(&body);
+    request
 }
 
 /// Takes in a batch of messages; `true` after the last.
-fn take_in(mut bytes: &[u8], found: &mut HashMap<u64, TcpStatistics>) -> io::Result<bool> {
+fn take_in(mut bytes: &[u8], show: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
         let length = (length as usize).clamp(HEADER, bytes.len().max(HEADER));
         match kind {
             NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                let errno = u32_at(bytes, HEADER).unwrap_or(0) as i32;
-                return Err(io::Error::from_raw_os_error(-errno));
-            }
-            _ => {
-                let message = bytes.get(HEADER..length).unwrap_or_default();
-                if let Some((cookie, statistics)) = connection(message) {
-                    found.insert(cookie, statistics);
-                }
-            }
+            NLMSG_ERROR => return verdict(bytes).map(|()| true),
+            _ => show(bytes.get(HEADER..length).unwrap_or_default()),
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
 }
 
+/// What an `NLMSG_ERROR` says: 0 is an acknowledgement.
+fn verdict(message: &[u8]) -> io::Result<()> {
+    match u32_at(message, HEADER).unwrap_or(0) as i32 {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(-errno)),
+    }
+}
+
+/// Sends a request that is answered by success or failure.
+pub(super) fn order(socket: &Socket, request: &[u8]) -> io::Result<()> {
+    socket.send(request)?;
+    let mut buffer = [0; 1024];
+    let length = (&*socket).read(&mut buffer)?;
+    verdict(&buffer[..length])
+}
+
 /// `inet_diag_msg`, and the attribute with `tcp_info` behind it.
 fn connection(message: &[u8]) -> Option<(u64, TcpStatistics)> {
-    let cookie = u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32;
+    let info = attribute(message, INET_DIAG_INFO)?;
+    let statistics = TcpStatistics {
+        rtt_us: u32_at(info, 68)?,
+        // The SYN counts as a byte acknowledged.
+        bytes_sent: u64_at(info, 120)?.saturating_sub(1),
+        bytes_received: u64_at(info, 128)?,
+    };
+    Some((cookie(message)?, statistics))
+}
+
+pub(super) fn cookie(message: &[u8]) -> Option<u64> {
+    Some(u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32)
+}
+
+/// An attribute behind `inet_diag_msg`.
+pub(super) fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut attributes = message.get(MESSAGE..)?;
     while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let length = usize::from(length).max(4);
-        if kind == INET_DIAG_INFO {
-            let info = attributes.get(4..length)?;
-            let statistics = TcpStatistics {
-                rtt_us: u32_at(info, 68)?,
-                // The SYN counts as a byte acknowledged.
-                bytes_sent: u64_at(info, 120)?.saturating_sub(1),
-                bytes_received: u64_at(info, 128)?,
-            };
-            return Some((cookie, statistics));
+        if kind == wanted {
+            return attributes.get(4..length);
         }
         attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
     None
 }
 
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
@@ -118,7 +167,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     array_at(bytes, at).map(u16::from_ne_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     array_at(bytes, at).map(u32::from_ne_bytes)
 }
 
@@ -158,7 +207,9 @@ mod tests {
     fn truncated_messages_are_passed_over() {
         for length in 0..200 {
             let bytes = vec![0xff; length];
-            let _ = take_in(&bytes, &mut HashMap::new());
+            let _ = take_in(&bytes, &mut |message: &[u8]| {
+                let _ = cookie(message);
+            });
             assert_eq!(connection(&bytes[..length.min(MESSAGE)]), None);
         }
     }

@@ -1,12 +1,18 @@
 //! Sockets and namespaces: the only place that calls `setns`, sets marks and
 //! opens sockets in a pod's namespace.
 
+mod clock;
+mod destroy;
 mod diag;
 mod namespace;
 mod original;
 mod socket;
 
+pub use clock::monotonic_ns;
+pub use destroy::{LiveSocket, SocketKind, destroy};
 pub use diag::{TcpStatistics, tcp_connections};
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
-pub use socket::{SocketOptions, connect_tcp, keep_alive, listen_tcp, source_address, udp_socket};
+pub use socket::{
+    SocketOptions, connect_tcp, keep_alive, listen_tcp, receive, source_address, udp_socket,
+};

@@ -9,7 +9,10 @@ use std::{
 
 use nix::fcntl::{FcntlArg, fcntl};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::{
+    io::Interest,
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+};
 
 use super::Namespace;
 
@@ -84,6 +87,31 @@ pub fn udp_socket(
     }
     socket.bind(&SockAddr::from(address))?;
     UdpSocket::from_std(socket.into())
+}
+
+/// The next datagram of a connected socket, or the error that the network
+/// reported: a port that nobody listens on shows as an error alone, and waiting
+/// for something to read would miss it.
+pub async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    /// No datagram is longer.
+    const LONGEST: usize = 65_535;
+    loop {
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        let received = if ready.is_error() {
+            socket.try_io(Interest::ERROR, || match socket.take_error()? {
+                Some(error) => Err(error),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            })
+        } else {
+            // Room is made only now: a thousand silent peers hold none.
+            let mut datagram = Vec::with_capacity(LONGEST);
+            socket.try_recv_buf(&mut datagram).map(|_| datagram)
+        };
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received,
+        }
+    }
 }
 
 /// The source address that a socket of `namespace` would have towards `target`:

@@ -8,6 +8,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     connection::{Connection, add},
     http,
+    pick::Caller,
     tcp::{self, Early},
     upstream::{self, Attempts, InFlight},
 };
@@ -94,7 +95,8 @@ pub(super) async fn http_version(
 /// speaks first; then whoever speaks first decides.
 pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
     let port = connection.port();
-    let connected = upstream::connect_any(connection, &port, &mut Attempts::default()).await;
+    let mut attempts = Attempts::new(Caller::connection(connection, &port));
+    let connected = upstream::connect_any(connection, &port, &mut attempts).await;
     let Ok((endpoint, server)) = connected else {
         return no_instance(connection, client, &port).await;
     };

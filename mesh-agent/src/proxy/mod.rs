@@ -9,6 +9,7 @@ mod connection;
 mod detect;
 mod http;
 mod listener;
+mod pick;
 mod tcp;
 mod upstream;
 mod worker;

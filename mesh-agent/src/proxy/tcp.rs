@@ -12,6 +12,7 @@ use tokio::{net::TcpStream, task::coop::consume_budget};
 
 use super::{
     connection::{Connection, add},
+    pick::Caller,
     upstream::{self, Attempts, InFlight},
 };
 use crate::registry::Endpoint;
@@ -20,7 +21,8 @@ use crate::registry::Endpoint;
 pub(super) async fn serve(connection: &Connection, client: TcpStream) {
     let port = connection.port();
     connection.protocol.set("tcp");
-    match upstream::connect_any(connection, &port, &mut Attempts::default()).await {
+    let mut attempts = Attempts::new(Caller::connection(connection, &port));
+    match upstream::connect_any(connection, &port, &mut attempts).await {
         Ok((endpoint, server)) => {
             let _in_flight = InFlight::new(&endpoint);
             tunnel(connection, &endpoint, &client, &server, Early::default()).await;

@@ -6,10 +6,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
-use super::connection::Connection;
+use super::{
+    connection::Connection,
+    pick::{Caller, pick},
+};
 use crate::{
+    model::Protocol,
     net,
     registry::{Endpoint, ServicePort},
 };
@@ -29,13 +33,18 @@ pub(super) enum ConnectError {
 }
 
 /// Remembers what was tried: no instance gets two chances.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attempts {
+    caller: Caller,
     tried: [Option<SocketAddr>; ATTEMPTS],
     count: usize,
 }
 
 impl Attempts {
+    pub fn new(caller: Caller) -> Self {
+        Self { caller, tried: Default::default(), count: 0 }
+    }
+
     /// Counts an attempt that was made elsewhere.
     pub fn made(&mut self, endpoint: &Endpoint) {
         self.tried[self.count] = Some(endpoint.address);
@@ -48,7 +57,7 @@ impl Attempts {
             return None;
         }
         let untried = |index: usize| !self.tried.contains(&Some(port.endpoints[index].address));
-        let index = port.balancer.pick(rand::random(), untried)?;
+        let index = pick(port, &port.balancer, self.caller, untried)?;
         let endpoint = &port.endpoints[index];
         self.tried[self.count] = Some(endpoint.address);
         self.count += 1;
@@ -68,12 +77,18 @@ pub(super) async fn connect(
 ) -> Result<TcpStream, ConnectError> {
     let address = endpoint.address;
     let worker = &connection.worker;
+    let started = Instant::now();
     let connecting = net::connect_tcp(&connection.space.namespace, address, worker.socket);
     let error = match tokio::time::timeout(port.policy.timeouts.connect_at_most(), connecting).await
     {
         Ok(Ok(stream)) => {
             // Failing, a vanished peer is noticed later.
             let _ = net::keep_alive(&stream);
+            if port.port.protocol == Protocol::Tcp {
+                // Of a stream of bytes the agent can't tell what is an answer.
+                let now = Instant::now();
+                endpoint.live.observe(now - started, now);
+            }
             connection.instance.set(Some(address));
             return Ok(stream);
         }

@@ -1,47 +1,43 @@
 //! Builds the next snapshot from the configuration and what discovery said.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader};
-use crate::{
-    balance::{Balancer, Live},
-    model::{Discovered, Instance, Port, ServiceName, ServiceSpec},
+use super::{
+    Labels, PortKey, Service, Snapshot, SnapshotReader,
+    index::Index,
+    port::{self, Kept},
 };
+use crate::model::{Discovered, Instance, Locality, ServiceName, ServiceSpec};
 
 /// Owns what outlives a snapshot; the only writer.
 #[derive(Debug)]
 pub struct Registry {
+    /// Of this node.
+    node: Locality,
     specs: Vec<Arc<ServiceSpec>>,
     /// By service: what each of its sources found, in their order. Empty where
     /// a source hasn't found anything yet.
     discovered: HashMap<ServiceName, Vec<Arc<[Instance]>>>,
+    /// By service: the labels that any route asks for.
+    subsets: HashMap<ServiceName, Vec<Labels>>,
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
 }
 
-/// What a service port keeps from snapshot to snapshot.
-#[derive(Debug, Default)]
-struct Kept {
-    cursor: Arc<AtomicU64>,
-    stats: Arc<PortStats>,
-    live: HashMap<SocketAddr, Arc<Live>>,
-}
-
 impl Registry {
     pub fn new() -> Self {
         Self {
+            node: Locality::default(),
             specs: Vec::new(),
             discovered: HashMap::new(),
+            subsets: HashMap::new(),
             ports: HashMap::new(),
             published: SnapshotReader::default(),
             generation: watch::Sender::new(0),
@@ -55,6 +51,11 @@ impl Registry {
     /// Says when there is a new snapshot, by its generation.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// Where this node is, from the next configuration on.
+    pub fn locate(&mut self, node: Locality) {
+        self.node = node;
     }
 
     /// Takes a new configuration. What was discovered by sources that are still
@@ -77,18 +78,17 @@ impl Registry {
         };
         self.discovered = specs.iter().map(|spec| (spec.name.clone(), kept(spec))).collect();
         self.specs = specs.into_iter().map(Arc::new).collect();
+        self.subsets = subsets(&self.specs);
         self.take_in(found);
-        self.publish();
+        self.publish_all();
     }
 
     /// Takes in what sources say; of unknown services and sources nothing.
     /// Tells whether that changed anything.
     pub fn discover(&mut self, found: Vec<Discovered>) -> bool {
         let changed = self.take_in(found);
-        if changed {
-            self.publish();
-        }
-        changed
+        self.publish(changed.iter().map(ServiceName::as_str));
+        !changed.is_empty()
     }
 
     /// What stands of all sources, as [`Self::configure_with`] takes it.
@@ -103,15 +103,16 @@ impl Registry {
             .collect()
     }
 
-    fn take_in(&mut self, found: Vec<Discovered>) -> bool {
-        let mut changed = false;
+    /// The services of which something changed.
+    fn take_in(&mut self, found: Vec<Discovered>) -> BTreeSet<ServiceName> {
+        let mut changed = BTreeSet::new();
         for Discovered { service, source, instances } in found {
             let sets = self.discovered.get_mut(&service);
             if let Some(set) = sets.and_then(|sets| sets.get_mut(source))
                 && *set != instances
             {
                 *set = instances;
-                changed = true;
+                changed.insert(service);
             }
         }
         changed
@@ -123,50 +124,82 @@ impl Registry {
         let mut known = false;
         for ((name, ..), kept) in &self.ports {
             if name.as_str() == service
-                && let Some(live) = kept.live.get(&address)
+                && let Some(kept) = kept.instances.get(&address)
             {
-                live.drained.store(drained, Ordering::Relaxed);
+                kept.live.drained.store(drained, Ordering::Relaxed);
                 known = true;
             }
         }
         if known {
-            self.publish();
+            self.refresh(service);
         }
         known
     }
 
-    fn publish(&mut self) {
-        let generation = *self.generation.borrow() + 1;
-        let mut next = Snapshot { generation, ..Snapshot::default() };
-        let mut kept = std::mem::take(&mut self.ports);
-        for spec in &self.specs {
-            // In this order: where two name the same instance, the first counts.
-            let sets = self.discovered.get(&spec.name).into_iter().flatten();
-            let instances: Vec<&Instance> =
-                spec.static_instances.iter().chain(sets.flat_map(|set| set.iter())).collect();
-            let policy = Arc::new(spec.policy.clone());
-            let ports: Vec<_> = (spec.ports.iter())
-                .map(|&port| {
-                    let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
-                    let kept = kept.remove(&key).unwrap_or_else(Kept::at_random);
-                    let (built, kept) = build_port(spec, port, &policy, &instances, kept);
-                    self.ports.insert(key, kept);
-                    Arc::new(built)
-                })
-                .collect();
-            let service = Arc::new(Service { spec: Arc::clone(spec), ports });
-            for (port, &address) in
-                service.ports.iter().flat_map(|p| spec.addresses.iter().map(move |a| (p, a)))
-            {
-                let key = (address, port.port.port.get(), port.port.protocol.transport());
-                next.frontends.insert(key, Arc::clone(port));
-            }
-            for hostname in &spec.hostnames {
-                next.hostnames.insert(hostname.clone(), Arc::clone(&service));
-            }
-            next.services.push(service);
+    /// Looks at the instances of a service anew: the health of one has changed.
+    /// All other services stay as they are. `false` where there is no such one.
+    pub fn refresh(&mut self, service: &str) -> bool {
+        self.publish(std::iter::once(service))
+    }
+
+    fn publish_all(&mut self) {
+        self.ports.retain(|(name, port, transport), _| {
+            let spec = self.specs.iter().find(|spec| spec.name == *name);
+            let ports = spec.into_iter().flat_map(|spec| &spec.ports);
+            ports
+                .map(|one| (one.port.get(), one.protocol.transport()))
+                .any(|one| one == (*port, *transport))
+        });
+        let specs = std::mem::take(&mut self.specs);
+        let services = specs.iter().map(|spec| self.build(spec)).collect();
+        let index = Arc::new(Index::new(&specs));
+        self.specs = specs;
+        self.store(Snapshot { services, index, generation: 0 });
+    }
+
+    /// Builds these services anew; all others are those of the last snapshot.
+    fn publish<'a>(&mut self, services: impl Iterator<Item = &'a str>) -> bool {
+        let before = self.published.load();
+        let index = Arc::clone(&before.index);
+        let places: Vec<_> = services.filter_map(|name| index.names.get(name).copied()).collect();
+        if places.is_empty() {
+            return false;
         }
-        self.published.0.store(Arc::new(next));
+        let mut services = before.services.clone();
+        for place in places {
+            let spec = Arc::clone(&self.specs[place]);
+            services[place] = self.build(&spec);
+        }
+        self.store(Snapshot { services, index, generation: 0 });
+        true
+    }
+
+    fn build(&mut self, spec: &Arc<ServiceSpec>) -> Arc<Service> {
+        // In this order: where two name the same instance, the first counts.
+        let sets = self.discovered.get(&spec.name).into_iter().flatten();
+        let instances: Vec<&Instance> =
+            spec.static_instances.iter().chain(sets.flat_map(|set| set.iter())).collect();
+        let plan = port::Plan {
+            node: &self.node,
+            spec,
+            policy: &Arc::new(spec.policy.clone()),
+            instances: &instances,
+            subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
+            now: Instant::now(),
+        };
+        let ports = (spec.ports.iter())
+            .map(|&port| {
+                let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
+                let kept = self.ports.entry(key).or_insert_with(Kept::at_random);
+                Arc::new(port::build(&plan, port, kept))
+            })
+            .collect();
+        Arc::new(Service { spec: Arc::clone(spec), ports })
+    }
+
+    fn store(&mut self, next: Snapshot) {
+        let generation = *self.generation.borrow() + 1;
+        self.published.0.store(Arc::new(Snapshot { generation, ..next }));
         self.generation.send_replace(generation);
     }
 }
@@ -177,64 +210,34 @@ impl Default for Registry {
     }
 }
 
-impl Kept {
-    /// The cursor starts at random, so that nodes don't march in step.
-    fn at_random() -> Self {
-        let cursor = Arc::new(AtomicU64::new(u64::from(rand::random::<u32>())));
-        Self { cursor, ..Self::default() }
-    }
-}
-
-fn build_port(
-    spec: &ServiceSpec,
-    port: Port,
-    policy: &Arc<crate::model::Policy>,
-    instances: &[&Instance],
-    mut kept: Kept,
-) -> (ServicePort, Kept) {
-    let mut live = HashMap::new();
-    let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(instances.len());
-    for instance in instances {
-        let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
-        // Two sources may name the same instance; the first one's word counts.
-        if live.contains_key(&address) {
-            continue;
+/// The labels that the routes of all services ask for, by the service whose
+/// instances they select.
+fn subsets(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Vec<Labels>> {
+    let mut subsets: HashMap<ServiceName, Vec<Labels>> = HashMap::new();
+    for spec in specs {
+        for backend in spec.routes.iter().flat_map(|route| &route.backends) {
+            let wanted = subsets.entry(backend.service.as_ref().unwrap_or(&spec.name).clone());
+            let wanted = wanted.or_default();
+            if !backend.subset.is_empty() && !wanted.contains(&backend.subset) {
+                wanted.push(Arc::clone(&backend.subset));
+            }
         }
-        let state = kept.live.remove(&address).unwrap_or_default();
-        live.insert(address, Arc::clone(&state));
-        endpoints.push(Arc::new(Endpoint {
-            address,
-            weight: instance.weight,
-            locality: instance.locality.clone(),
-            live: state,
-        }));
     }
-    let weights: Vec<_> = endpoints.iter().map(|endpoint| endpoint.effective_weight()).collect();
-    let (path, path_reason) =
-        spec.path.resolve(port.protocol, policy).expect("a validated path fits its protocol");
-    let built = ServicePort {
-        service: spec.name.clone(),
-        port,
-        addresses: spec.addresses.clone(),
-        path,
-        path_reason,
-        on_agent_failure: spec.on_agent_failure,
-        policy: Arc::clone(policy),
-        balancer: Balancer::new(policy.algorithm, &weights, Arc::clone(&kept.cursor)),
-        endpoints,
-        stats: Arc::clone(&kept.stats),
-    };
-    (built, Kept { live, ..kept })
+    subsets
 }
 
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU16;
 
+    use super::super::ServicePort;
     use super::*;
-    use crate::model::{
-        DnsSource, Locality, OnAgentFailure, PathChoice, Policy, Protocol, Source, Transport,
-        Weight,
+    use crate::{
+        balance::Ask,
+        model::{
+            DnsSource, OnAgentFailure, PathChoice, Policy, Port, Protocol, Source, Transport,
+            Weight,
+        },
     };
 
     fn spec(instances: &[&str]) -> ServiceSpec {
@@ -338,6 +341,10 @@ mod tests {
         assert_eq!(pool(&registry), ["10.1.0.1:80", "10.1.0.2:80"]);
     }
 
+    fn pick(port: &ServicePort, random: u64) -> Option<usize> {
+        port.balancer.pick(Ask::new(random, Instant::now()), |_| true)
+    }
+
     #[test]
     fn a_drained_instance_is_never_picked_and_comes_back() {
         let mut registry = Registry::new();
@@ -350,11 +357,11 @@ mod tests {
         registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
         let snapshot = reader.load();
         let port = snapshot.ports().next().unwrap();
-        assert!((0..10).all(|n| port.balancer.pick(n, |_| true) == Some(1)));
+        assert!((0..10).all(|n| pick(port, n) == Some(1)));
         assert!(registry.set_drained("reviews", address, false));
         let snapshot = reader.load();
         let port = snapshot.ports().next().unwrap();
-        assert!((0..10).any(|n| port.balancer.pick(n, |_| true) == Some(0)));
+        assert!((0..10).any(|n| pick(port, n) == Some(0)));
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! [`Snapshot`]; readers never wait and never see half a change.
 
 mod build;
+mod index;
+mod port;
 mod snapshot;
 
 pub use build::Registry;
-pub use snapshot::{Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader};
+pub use snapshot::{
+    Endpoint, Labels, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader, Subset,
+};

@@ -1,15 +1,16 @@
 //! The immutable picture that the proxy and the datapath work from.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
 
+use super::index::Index;
 use crate::{
-    balance::{Balancer, Live},
+    balance::{Affinity, Balancer, Live, Tier},
     model::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
@@ -22,9 +23,11 @@ pub struct Snapshot {
     pub generation: u64,
     /// In the order of the file.
     pub services: Vec<Arc<Service>>,
-    pub(super) frontends: HashMap<(IpAddr, u16, Transport), Arc<ServicePort>>,
-    pub(super) hostnames: HashMap<String, Arc<Service>>,
+    pub(super) index: Arc<Index>,
 }
+
+/// What routes select instances by.
+pub type Labels = Arc<BTreeMap<String, String>>;
 
 #[derive(Debug)]
 pub struct Service {
@@ -47,17 +50,49 @@ pub struct ServicePort {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Picks indices into `endpoints`.
     pub balancer: Balancer,
+    /// One for each set of labels that a route asks for.
+    pub subsets: Vec<Subset>,
+    /// The nearest first.
+    pub tiers: Vec<Tier>,
+    /// Too few instances are available: those that fail are used as well.
+    pub panic: bool,
+    /// Which instances clients keep to, where the policy has session affinity.
+    pub affinity: Arc<Affinity>,
     pub stats: Arc<PortStats>,
+}
+
+/// The instances of a service port that have certain labels.
+#[derive(Debug)]
+pub struct Subset {
+    pub labels: Labels,
+    /// Picks indices into the port's endpoints, of this subset only.
+    pub balancer: Balancer,
+    /// As the port's, of this subset.
+    pub panic: bool,
 }
 
 /// An instance behind a service port.
 #[derive(Debug)]
 pub struct Endpoint {
     pub address: SocketAddr,
-    /// As discovered; what counts is [`Self::effective_weight`].
+    /// As discovered.
     pub weight: Weight,
+    /// Its turns in proportion to the others': the weight, scaled by what its
+    /// tier gets. 0 where it gets nothing.
+    pub turns: u32,
+    /// Index in the port's tiers.
+    pub tier: u16,
+    pub priority: u16,
     pub locality: Locality,
+    pub labels: Labels,
     pub live: Arc<Live>,
+}
+
+impl Endpoint {
+    /// 0 where the instance gets nothing.
+    pub fn effective_weight(&self) -> Weight {
+        if self.turns == 0 { Weight(0) } else { self.weight }
+    }
 }
 
 /// Counters of a service port on the proxy path; they outlive snapshots.
@@ -78,28 +113,33 @@ impl ServicePort {
     pub fn key(&self) -> PortKey {
         (self.service.clone(), self.port.port.get(), self.port.protocol.transport())
     }
-}
 
-impl Endpoint {
-    /// 0 where the instance was taken out by hand.
-    pub fn effective_weight(&self) -> Weight {
-        if self.live.is_drained() { Weight(0) } else { self.weight }
+    /// Picks among the instances with these labels, and whether they are in a
+    /// panic. `None` for labels that no route asks for.
+    pub fn subset(&self, labels: &BTreeMap<String, String>) -> Option<(&Balancer, bool)> {
+        if labels.is_empty() {
+            return Some((&self.balancer, self.panic));
+        }
+        let subset = self.subsets.iter().find(|subset| *subset.labels == *labels)?;
+        Some((&subset.balancer, subset.panic))
     }
 }
 
 impl Snapshot {
     /// The service port that an application reaches at this address.
     pub fn find(&self, address: SocketAddr, transport: Transport) -> Option<&Arc<ServicePort>> {
-        self.frontends.get(&(address.ip().to_canonical(), address.port(), transport))
+        let key = (address.ip().to_canonical(), address.port(), transport);
+        let &(service, port) = self.index.frontends.get(&key)?;
+        self.services.get(service)?.ports.get(port)
     }
 
     /// The service with this hostname: lower case, without the trailing dot.
     pub fn by_hostname(&self, hostname: &str) -> Option<&Arc<Service>> {
-        self.hostnames.get(hostname)
+        self.services.get(*self.index.hostnames.get(hostname)?)
     }
 
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.iter().find(|service| service.spec.name.as_str() == name)
+        self.services.get(*self.index.names.get(name)?)
     }
 
     pub fn ports(&self) -> impl Iterator<Item = &Arc<ServicePort>> {

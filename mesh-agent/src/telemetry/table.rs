@@ -42,6 +42,17 @@ metrics! {
     /// Generation of the services as the kernel has them; it lags only while maps are written
     KERNEL_GENERATION: Gauge "mesh_kernel_generation" [];
 
+    /// Instances that stand of a discovery source
+    SOURCE_INSTANCES: Gauge "mesh_source_instances" ["service", "kind", "target"];
+    /// Time since a discovery source answered last
+    SOURCE_AGE: Gauge "mesh_source_age_seconds" ["service", "kind", "target"];
+    /// 0 while a discovery source fails: what it said before stands
+    SOURCE_OK: Gauge "mesh_source_ok" ["service", "kind", "target"];
+    /// Times that a discovery source answered
+    SOURCE_ANSWERS: Counter "mesh_source_answers_total" ["service", "kind", "target"];
+    /// Times that a discovery source was asked and gave nothing that could be used
+    SOURCE_ERRORS: Counter "mesh_source_errors_total" ["service", "kind", "target"];
+
     /// 1 where the hook is attached to the cgroup and ours, 0 where not
     HOOK_ATTACHED: Gauge "mesh_hook_attached" ["cgroup", "hook"];
     /// Network namespaces that have a listener of the agent

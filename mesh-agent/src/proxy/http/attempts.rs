@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::{error::Failure, exchange::Exchange, headers, pool::Lease, verdict::Failed};
 use crate::{
+    proxy::pick::Caller,
     proxy::upstream::{Attempts, ConnectError, InFlight},
     registry::Endpoint,
 };
@@ -25,7 +26,8 @@ pub(super) struct Answer {
 
 impl Exchange<'_> {
     pub async fn attempts(&self, mut head: request::Parts) -> Result<Answer, Failure> {
-        let mut attempts = Attempts::default();
+        let mut attempts =
+            Attempts::new(Caller::request(&self.session.connection, &self.port, &head));
         let mut failure = Failure::Connect(ConnectError::NoInstance);
         let mut opened = self.session.opened.take();
         loop {

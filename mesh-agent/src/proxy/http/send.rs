@@ -45,7 +45,8 @@ impl Exchange<'_> {
         };
         match result {
             Ok(response) => {
-                endpoint.live.observe(started.elapsed());
+                let now = Instant::now();
+                endpoint.live.observe(now - started, now);
                 Ok((response, lease))
             }
             Err(error) => Err(self.failed(endpoint, error, &lease, reused, spare)),

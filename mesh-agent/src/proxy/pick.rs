@@ -1,0 +1,115 @@
+//! Who picks, and which instance it gets: what the balancer needs to know of
+//! the client, and the instance that it keeps to.
+
+use http::{HeaderMap, header, request};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use crate::{
+    balance::{Ask, Balancer, key},
+    model::{Algorithm, HashOn},
+    registry::ServicePort,
+};
+
+/// For whom an instance is picked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    /// Its workload: what session affinity goes by.
+    workload: u64,
+    /// What `consistentHash` goes by; `None` with other algorithms.
+    key: Option<u64>,
+}
+
+impl Caller {
+    /// Of a whole connection.
+    pub fn connection(connection: &Connection, port: &ServicePort) -> Self {
+        let hashed = port.policy.algorithm == Algorithm::ConsistentHash;
+        let key = hashed.then(|| source(connection, port));
+        Self { workload: workload(connection), key }
+    }
+
+    /// Of one request. Where it lacks what is hashed, its source is.
+    pub fn request(connection: &Connection, port: &ServicePort, head: &request::Parts) -> Self {
+        if port.policy.algorithm != Algorithm::ConsistentHash {
+            return Self { workload: workload(connection), key: None };
+        }
+        let text = match &port.policy.hash_on {
+            HashOn::Source => None,
+            HashOn::Path => Some(head.uri.path().as_bytes()),
+            HashOn::Header(name) => head.headers.get(&**name).map(|value| value.as_bytes()),
+            HashOn::Cookie(name) => cookie(&head.headers, name),
+        };
+        let key = text.map_or_else(|| source(connection, port), key::text);
+        Self { workload: workload(connection), key: Some(key) }
+    }
+}
+
+/// The index of the next instance. A client with session affinity gets the one
+/// that it had, as long as that is in the pool and usable.
+pub(super) fn pick(
+    port: &ServicePort,
+    balancer: &Balancer,
+    caller: Caller,
+    usable: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let now = Instant::now();
+    let affinity = port.policy.session_affinity.map(|timeout| (&port.affinity, timeout));
+    let kept = affinity.and_then(|(affinity, timeout)| {
+        let instance = affinity.instance(caller.workload, timeout, now)?;
+        balancer.find(instance).filter(|&index| usable(index))
+    });
+    let ask = Ask::new(rand::random(), now);
+    let ask = caller.key.map_or(ask, |key| ask.keyed(key));
+    let index = kept.or_else(|| balancer.pick(ask, usable))?;
+    if let Some((affinity, _)) = affinity {
+        affinity.keep(caller.workload, key::instance(port.endpoints[index].address), now);
+    }
+    Some(index)
+}
+
+/// Listeners of `--no-ebpf` all stand in one namespace: there, clients are told
+/// apart by their addresses.
+fn workload(connection: &Connection) -> u64 {
+    match connection.space.explicit {
+        true => key::source(connection.peer.ip()),
+        false => key::workload(connection.cookie()),
+    }
+}
+
+/// The key of the client's own address: not that of the loopback, from which
+/// a redirected connection arrives.
+fn source(connection: &Connection, port: &ServicePort) -> u64 {
+    let peer = connection.peer.ip();
+    let options = connection.worker.socket;
+    key::source(
+        port.endpoints.first().map_or(peer, |endpoint| {
+            connection.space.client_address(peer, endpoint.address, options)
+        }),
+    )
+}
+
+/// The first value of a cookie.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let fields = headers.get_all(header::COOKIE).into_iter();
+    fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b';')).find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let split = pair.iter().position(|&byte| byte == b'=')?;
+        (&pair[..split] == name.as_bytes()).then(|| &pair[split + 1..])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_in_any_field() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "a=1; session=x=y;b".parse().unwrap());
+        headers.append(header::COOKIE, "c=3".parse().unwrap());
+        let cases = [("a", Some("1")), ("session", Some("x=y")), ("c", Some("3")), ("b", None)];
+        for (name, expect) in cases {
+            assert_eq!(cookie(&headers, name), expect.map(str::as_bytes), "{name}");
+        }
+    }
+}

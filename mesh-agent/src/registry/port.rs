@@ -1,0 +1,226 @@
+//! Builds one service port: its instances, and who of them gets how much.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
+use crate::{
+    balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
+    model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
+};
+
+/// What a service port keeps from snapshot to snapshot.
+#[derive(Debug)]
+pub(super) struct Kept {
+    cursor: Arc<AtomicU64>,
+    stats: Arc<PortStats>,
+    affinity: Arc<Affinity>,
+    pub instances: HashMap<SocketAddr, KeptInstance>,
+}
+
+/// What an instance keeps.
+#[derive(Debug, Default)]
+pub(super) struct KeptInstance {
+    pub live: Arc<Live>,
+    /// Whether it was failing when the port was last built.
+    failing: bool,
+}
+
+impl Kept {
+    /// The cursor starts at random, so that nodes don't march in step.
+    pub fn at_random() -> Self {
+        Self {
+            cursor: Arc::new(AtomicU64::new(u64::from(rand::random::<u32>()))),
+            stats: Arc::default(),
+            affinity: Arc::default(),
+            instances: HashMap::new(),
+        }
+    }
+}
+
+/// What the ports of a service are built from, beside what they keep.
+pub(super) struct Plan<'a> {
+    pub node: &'a Locality,
+    pub spec: &'a ServiceSpec,
+    pub policy: &'a Arc<Policy>,
+    /// Where two name the same instance, the first one's word counts.
+    pub instances: &'a [&'a Instance],
+    /// Those that routes send something to.
+    pub subsets: &'a [Labels],
+    pub now: Instant,
+}
+
+/// An instance of the port that is built.
+struct Found<'a> {
+    address: SocketAddr,
+    instance: &'a Instance,
+    live: Arc<Live>,
+    state: State,
+    /// It is new among others, or has just come back.
+    entry: Option<Entrance>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entrance {
+    New,
+    Returned,
+}
+
+/// Builds the port; what was kept of instances that are gone is forgotten.
+pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort {
+    let Plan { spec, policy, .. } = plan;
+    let found = find(plan, port, kept);
+    let members: Vec<_> = found.iter().map(Found::member).collect();
+    let tiers = Tiers::new(plan.node, &policy.locality, &members);
+    let turns = tiers.turns(&members);
+    welcome(plan, &found, &tiers);
+    let balancer = balancer(policy, &found, &tiers, &turns, &kept.cursor);
+    let subsets = plan.subsets.iter().map(|labels| subset(plan, labels, &found, &kept.cursor));
+    let (path, path_reason) =
+        spec.path.resolve(port.protocol, policy).expect("a validated path fits its protocol");
+    ServicePort {
+        service: spec.name.clone(),
+        port,
+        addresses: spec.addresses.clone(),
+        path,
+        path_reason,
+        on_agent_failure: spec.on_agent_failure,
+        policy: Arc::clone(policy),
+        balancer,
+        subsets: subsets.collect(),
+        endpoints: (found.iter().zip(&turns).zip(&tiers.of))
+            .map(|((found, &turns), &tier)| Arc::new(found.endpoint(turns, tier)))
+            .collect(),
+        tiers: tiers.tiers,
+        panic: tiers.panic,
+        affinity: Arc::clone(&kept.affinity),
+        stats: Arc::clone(&kept.stats),
+    }
+}
+
+impl Found<'_> {
+    fn member(&self) -> Member<'_> {
+        Member {
+            priority: self.instance.priority,
+            locality: &self.instance.locality,
+            weight: self.instance.weight,
+            state: self.state,
+        }
+    }
+
+    fn endpoint(&self, turns: u32, tier: u16) -> Endpoint {
+        Endpoint {
+            address: self.address,
+            weight: self.instance.weight,
+            turns,
+            tier,
+            priority: self.instance.priority,
+            locality: self.instance.locality.clone(),
+            labels: Arc::clone(&self.instance.labels),
+            live: Arc::clone(&self.live),
+        }
+    }
+}
+
+/// The instances of the port, each once, with what was kept of them.
+fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
+    let mut known = std::mem::take(&mut kept.instances);
+    let first = known.is_empty();
+    let mut found = Vec::with_capacity(plan.instances.len());
+    for &instance in plan.instances {
+        let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
+        let Entry::Vacant(place) = kept.instances.entry(address) else { continue };
+        let before = known.remove(&address);
+        let new = before.is_none() && !first;
+        let mut keep = before.unwrap_or_default();
+        let state = if keep.live.is_drained() { State::Drained } else { State::Available };
+        let returned = keep.failing && state == State::Available;
+        keep.failing = state == State::Failing;
+        let entry = match (new, returned) {
+            (true, _) => Some(Entrance::New),
+            (_, true) => Some(Entrance::Returned),
+            _ => None,
+        };
+        let live = Arc::clone(&place.insert(keep).live);
+        found.push(Found { address, instance, live, state, entry });
+    }
+    found
+}
+
+/// An instance that comes in starts slowly, with the response time of its
+/// peers: nobody knows better, and with none at all it would get everything.
+fn welcome(plan: &Plan<'_>, found: &[Found<'_>], tiers: &Tiers) {
+    let Plan { policy, now, .. } = plan;
+    for (index, one) in found.iter().enumerate() {
+        let Some(entry) = one.entry else { continue };
+        if entry == Entrance::Returned || policy.slow_start.is_some() {
+            one.live.start_slowly(*now);
+        }
+        if policy.algorithm == Algorithm::LeastResponseTime {
+            let peers = found.iter().zip(&tiers.of).filter(|(peer, tier)| {
+                peer.entry.is_none() && peer.state == State::Available && **tier == tiers.of[index]
+            });
+            let times = peers.filter_map(|(peer, _)| peer.live.response_time(*now)).collect();
+            if let Some(median) = median(times) {
+                one.live.assume(median, *now);
+            }
+        }
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
+}
+
+fn balancer(
+    policy: &Policy,
+    found: &[Found<'_>],
+    tiers: &Tiers,
+    turns: &[u32],
+    cursor: &Arc<AtomicU64>,
+) -> Balancer {
+    let choices = (found.iter().zip(turns).zip(&tiers.of))
+        .map(|((found, &turns), &tier)| Choice {
+            weight: found.instance.weight,
+            turns,
+            tier,
+            hash: balance::key::instance(found.address),
+            live: Arc::clone(&found.live),
+        })
+        .collect();
+    let slow_start = policy.slow_start.unwrap_or_default();
+    Balancer::new(policy.algorithm, slow_start, choices, Arc::clone(cursor))
+}
+
+/// The same rules over the instances that have all the labels.
+fn subset(
+    plan: &Plan<'_>,
+    labels: &Labels,
+    found: &[Found<'_>],
+    cursor: &Arc<AtomicU64>,
+) -> Subset {
+    let belongs = |instance: &Instance| {
+        labels.iter().all(|(name, value)| instance.labels.get(name) == Some(value))
+    };
+    // Without a weight it is as if it weren't there.
+    let members: Vec<_> = (found.iter())
+        .map(|one| match belongs(one.instance) {
+            true => one.member(),
+            false => Member { weight: Weight(0), ..one.member() },
+        })
+        .collect();
+    let tiers = Tiers::new(plan.node, &plan.policy.locality, &members);
+    let turns = tiers.turns(&members);
+    Subset {
+        labels: Arc::clone(labels),
+        balancer: balancer(plan.policy, found, &tiers, &turns, cursor),
+        panic: tiers.panic,
+    }
+}
