@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{agent::Agent, views};
+use super::{agent::Agent, routes, views};
 use crate::{
     admin::{Candidate, ControlError, EndpointState, ExplainRequest, Explanation},
     model::{Algorithm, OnAgentFailure, Path as Way, Transport},
@@ -31,6 +31,7 @@ pub(super) fn explain(
         protocol: None,
         algorithm: None,
         candidates: Vec::new(),
+        routes: Vec::new(),
         agent_gone: "nothing changes: the mesh has no part in it".to_owned(),
         dns_answer: Vec::new(),
         steps: Vec::new(),
@@ -53,6 +54,7 @@ pub(super) fn explain(
         return Ok(Explanation { reason: why, steps, ..explanation });
     };
     describe(port, address, &mut explanation, &mut steps);
+    explanation.routes = routes::of(&snapshot, port);
     Ok(Explanation { steps, ..explanation })
 }
 

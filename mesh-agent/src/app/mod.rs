@@ -12,6 +12,7 @@ mod metrics;
 mod namespaces;
 mod pulse;
 mod reload;
+mod routes;
 mod run;
 mod views;
 mod watch;

@@ -57,7 +57,7 @@ impl Attempts {
             return None;
         }
         let untried = |index: usize| !self.tried.contains(&Some(port.endpoints[index].address));
-        let index = pick(port, &port.balancer, self.caller, untried)?;
+        let index = pick(port, self.caller, untried)?;
         let endpoint = &port.endpoints[index];
         self.tried[self.count] = Some(endpoint.address);
         self.count += 1;

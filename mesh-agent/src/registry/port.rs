@@ -13,6 +13,7 @@ use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
 use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
+    route::Routes,
 };
 
 /// What a service port keeps from snapshot to snapshot.
@@ -53,6 +54,7 @@ pub(super) struct Plan<'a> {
     pub instances: &'a [&'a Instance],
     /// Those that routes send something to.
     pub subsets: &'a [Labels],
+    pub routes: &'a Arc<Routes>,
     pub now: Instant,
 }
 
@@ -94,6 +96,7 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         policy: Arc::clone(policy),
         balancer,
         subsets: subsets.collect(),
+        routes: Arc::clone(plan.routes),
         endpoints: (found.iter().zip(&turns).zip(&tiers.of))
             .map(|((found, &turns), &tier)| Arc::new(found.endpoint(turns, tier)))
             .collect(),

@@ -6,7 +6,7 @@ use crate::model::{Filter, HeaderChanges, HeaderValueMatch, PathMatch, Route, Ro
 pub fn conditions(route: &Route) -> Vec<String> {
     let hosts = match route.hosts.as_slice() {
         [] => String::new(),
-        hosts => format!("host {} ", hosts.join(" or ")),
+        hosts => format!("host {}, ", hosts.join(" or ")),
     };
     let every = [RouteMatch::default()];
     let matches = if route.matches.is_empty() { &every } else { &route.matches[..] };
@@ -14,7 +14,11 @@ pub fn conditions(route: &Route) -> Vec<String> {
         .iter()
         .map(|one| {
             let text = format!("{hosts}{}", condition(one));
-            if text.is_empty() { "every request".to_owned() } else { text.trim_end().to_owned() }
+            if text.is_empty() {
+                "every request".to_owned()
+            } else {
+                text.trim_end_matches(", ").to_owned()
+            }
         })
         .collect()
 }

@@ -26,8 +26,9 @@ pub(super) struct Answer {
 
 impl Exchange<'_> {
     pub async fn attempts(&self, mut head: request::Parts) -> Result<Answer, Failure> {
-        let mut attempts =
-            Attempts::new(Caller::request(&self.session.connection, &self.port, &head));
+        let mut attempts = Attempts::new(
+            Caller::request(&self.session.connection, &self.port, &head).within(self.subset),
+        );
         let mut failure = Failure::Connect(ConnectError::NoInstance);
         let mut opened = self.session.opened.take();
         loop {

@@ -26,8 +26,11 @@ pub(super) enum Failure {
     Exchange { instance: std::net::SocketAddr, error: BodyError },
     #[error("CONNECT over HTTP/2 is not supported")]
     NoTunnel,
-    #[error("no whole response within policy.timeout.request")]
+    #[error("no whole response within policy.timeout.request, or the route's timeout")]
     RequestTimeout,
+    /// A route's answer: nothing has failed.
+    #[error("redirected to {location}")]
+    Redirect { status: StatusCode, location: String },
 }
 
 impl Failure {
@@ -56,6 +59,7 @@ impl Failure {
             }
             Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
+            Self::Redirect { status, .. } => (*status, "redirect", 12),
         }
     }
 
@@ -74,6 +78,14 @@ impl Failure {
     pub fn response(&self, grpc: bool) -> Response<ResponseBody> {
         let (status, name, grpc_status) = self.code();
         let text = self.to_string();
+        if let Self::Redirect { location, .. } = self {
+            let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text + "\n"))));
+            *response.status_mut() = status;
+            let location = HeaderValue::try_from(location)
+                .expect("made of a request's own words and the configuration's");
+            response.headers_mut().insert(header::LOCATION, location);
+            return response;
+        }
         if grpc {
             let mut response = Response::new(ResponseBody::Text(None));
             let headers = response.headers_mut();

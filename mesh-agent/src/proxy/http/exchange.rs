@@ -7,13 +7,16 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{body::Source, error::Failure, expect::Gate, headers, session::Session};
-use crate::registry::ServicePort;
+use crate::{registry::ServicePort, route::Route};
 
 /// A request under way.
 pub(super) struct Exchange<'a> {
     pub session: &'a Rc<Session>,
     /// Whose instances may answer.
     pub port: Arc<ServicePort>,
+    /// Index in the port's subsets, where only one of them may.
+    pub subset: Option<usize>,
+    pub route: Option<Arc<Route>>,
     pub grpc: bool,
     pub connect: bool,
     pub upgrade: Option<HeaderValue>,
@@ -56,6 +59,8 @@ impl<'a> Exchange<'a> {
             gate: expects.then(Arc::<Gate>::default),
             deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
             told: Cell::new(false),
+            subset: None,
+            route: None,
             port,
         };
         Ok((exchange, head))

@@ -60,13 +60,17 @@ async fn forward(
     grpc: bool,
 ) -> Result<Response<ResponseBody>, Failure> {
     // Read: what the head says to the agent itself.
-    let (exchange, head) = Exchange::read(session, port, request, grpc)?;
+    let (mut exchange, mut head) = Exchange::read(session, port, request, grpc)?;
+    // Route: whose instances may answer, and what is changed on the way.
+    exchange.route(&mut head)?;
     exchange
         .within_deadline(async {
             // Attempts: instance by instance, until one answers.
             let answer = exchange.attempts(head).await?;
             // Finish: its answer to the client.
-            exchange.finish(answer).await
+            let mut response = exchange.finish(answer).await?;
+            exchange.change_response(response.headers_mut());
+            Ok(response)
         })
         .await
 }

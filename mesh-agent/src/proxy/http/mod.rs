@@ -15,6 +15,7 @@ mod io;
 mod lease;
 mod local;
 mod pool;
+mod route;
 mod send;
 mod server;
 mod session;
