@@ -15,5 +15,6 @@ pub mod model;
 pub mod net;
 pub mod proxy;
 pub mod registry;
+pub mod retry;
 pub mod route;
 pub mod telemetry;

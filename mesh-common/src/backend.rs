@@ -1,6 +1,6 @@
 //! Backends, and the slots that say how often each one's turn comes.
 
-use crate::address::Address;
+use crate::{address::Address, ewma::Ewma};
 
 /// A place in the schedule of a set: see [`crate::schedule`].
 #[repr(C)]
@@ -29,6 +29,11 @@ pub struct Slot {
 /// backend may still be picked.
 pub const BY_BACKEND: u32 = 1 << 31;
 
+/// Bit of [`SlotKey::index`]: the rest counts backends and not turns. Such
+/// slots are there where weights repeat backends, and are looked through when
+/// the turns lead to ejected ones only.
+pub const EACH: u32 = 1 << 30;
+
 /// One backend of one service: who it is, what it has served on the kernel
 /// path, and how well. Kept while its service names it and connections to it
 /// live. Written by the hooks alone after the agent made it.
@@ -49,11 +54,11 @@ pub struct Backend {
     pub datagrams: u64,
     /// Smoothed round trip of the connection that closed last, µs.
     pub srtt_us: u32,
-    /// What it was ejected for last: [`cause`].
-    pub cause: u32,
-    /// 0 while in service. Else the end of its exile, monotonic ns, with
-    /// [`PROBING`] set while one connection finds out whether it is back; the
-    /// time is then the end of that connection's chance.
+    /// What it was ejected for last: [`cause`]; and the tier that this counts in.
+    pub cause: u16,
+    pub tier: u16,
+    /// 0 while in service, else the end of its exile or of the probe's chance,
+    /// monotonic ns: see [`crate::ejection::access`].
     pub ejected_until_ns: u64,
     /// When it was ejected or came back last. What was opened before says
     /// nothing about the time after.
@@ -69,21 +74,19 @@ pub struct Backend {
     pub ejections: u64,
     /// Connections that got at least one byte of an answer.
     pub answered: u64,
-    /// Peak-EWMA of the response time, ns, as of `ewma_at_ns`; 0 before the
-    /// first sample.
-    pub ewma_ns: u64,
-    pub ewma_at_ns: u64,
+    /// Of the response time, or of the handshake where answers aren't timed.
+    pub ewma: Ewma,
+    /// Answers that were timed, and for how long their clients waited in all.
+    pub answers: u64,
+    pub waited_ns: u64,
 }
-
-/// Bit of [`Backend::ejected_until_ns`].
-pub const PROBING: u64 = 1;
 
 /// Values of [`Backend::cause`].
 pub mod cause {
     /// Connections refused, timed out or unreachable.
-    pub const CONNECT: u32 = 1;
+    pub const CONNECT: u16 = 1;
     /// Connections reset after a request and before an answer.
-    pub const RESPONSE: u32 = 2;
+    pub const RESPONSE: u16 = 2;
 }
 
 /// Where the backends of a tier that are ejected now are counted.
@@ -104,7 +107,7 @@ mod tests {
     fn layout_is_pinned() {
         assert_eq!((size_of::<SlotKey>(), align_of::<SlotKey>()), (12, 4));
         assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (28, 4));
-        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (160, 8));
+        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (176, 8));
         assert_eq!((size_of::<TierKey>(), align_of::<TierKey>()), (8, 4));
     }
 }

@@ -35,6 +35,8 @@ pub struct Frontend {
     pub set: u32,
     pub generation: u32,
     pub slots: u32,
+    /// How many different backends have slots.
+    pub backends: u32,
     /// [`algorithm`]
     pub algorithm: u8,
     /// [`path`]
@@ -80,6 +82,6 @@ mod tests {
     #[test]
     fn layout_is_pinned() {
         assert_eq!((size_of::<FrontendKey>(), align_of::<FrontendKey>()), (24, 4));
-        assert_eq!((size_of::<Frontend>(), align_of::<Frontend>()), (20, 4));
+        assert_eq!((size_of::<Frontend>(), align_of::<Frontend>()), (24, 4));
     }
 }

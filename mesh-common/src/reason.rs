@@ -73,6 +73,10 @@ reasons! {
     TooManyConnections = 20, "too-many-connections";
     /// all backends tried have as many connections as their response time allows: refused with EAGAIN
     OverConcurrencyLimit = 21, "over-concurrency-limit";
+    /// a backend failed as often as its service allows: it is left out for a time
+    Ejected = 22, "ejected";
+    /// a backend was to be ejected, but as many of its tier as may be are out already
+    EjectionCapped = 23, "ejection-capped";
 }
 
 #[cfg(test)]

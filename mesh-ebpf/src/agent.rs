@@ -20,16 +20,13 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use mesh_common::{
-    address::Address,
-    event::{Event, kind},
-    frontend::UDP,
-    reason::Reason,
-    settings::Settings,
+    address::Address, event::kind, frontend::UDP, reason::Reason, settings::Settings,
 };
 
 use crate::{
-    context, count,
-    maps::{EVENTS, HEARTBEAT},
+    context,
+    maps::HEARTBEAT,
+    report::{WAKE, report},
 };
 
 /// `BPF_F_CURRENT_NETNS`: look in the namespace of the socket.
@@ -70,17 +67,12 @@ pub fn answers(
 /// The agent lives but isn't in this namespace yet: it should come.
 #[inline(always)]
 fn report_missing_listener(ctx: &SockAddrContext) {
-    let owner = context::describe(ctx);
-    let event = Event {
-        kind: kind::NO_LISTENER,
-        pid: owner.pid,
-        netns: owner.netns,
-        cgroup: owner.cgroup,
-        ..Event::default()
-    };
-    if EVENTS.output(event, 0).is_err() {
-        count::reason(Reason::EventsFull);
-    }
+    let owner = context::owner(ctx);
+    report(kind::NO_LISTENER, WAKE, |event| {
+        event.pid = owner.pid;
+        event.netns = owner.netns;
+        event.cgroup = owner.cgroup;
+    });
 }
 
 #[inline(always)]

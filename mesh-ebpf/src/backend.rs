@@ -1,18 +1,14 @@
-//! Finding a frontend and picking one of its backends.
+//! Finding what stands behind a key: frontends, services, backends, policies.
 
-use aya_ebpf::helpers::bpf_get_prandom_u32;
 use mesh_common::{
-    backend::{Slot, SlotKey},
+    backend::Backend,
     frontend::{Frontend, FrontendKey},
+    policy::Policy,
     reason::Reason,
-    select,
     service::Service,
 };
 
-use crate::{
-    count,
-    maps::{FRONTENDS, SERVICES, SLOTS},
-};
+use crate::maps::{BACKENDS, FRONTENDS, POLICIES, SERVICES};
 
 /// The frontend under this key, whole.
 ///
@@ -38,20 +34,15 @@ pub fn service(frontend: &Frontend) -> Option<*mut Service> {
     SERVICES.get_ptr_mut(frontend.service)
 }
 
-/// Picks a backend. Slots of a replaced generation stay readable for a second,
-/// far longer than any program runs.
 #[inline(always)]
-pub fn pick(frontend: &Frontend) -> Result<Slot, Reason> {
-    let turn = match service(frontend) {
-        // SAFETY: a live map value.
-        Some(service) => unsafe { count::add(&raw mut (*service).cursor, 1) },
-        None => 0,
-    };
-    // SAFETY: takes nothing.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let index =
-        select::slot(frontend.algorithm, frontend.slots, turn, random).ok_or(Reason::NoBackend)?;
-    let key = SlotKey { set: frontend.set, generation: frontend.generation, index };
-    // SAFETY: slots are never written after they were published.
-    unsafe { SLOTS.get(key) }.copied().ok_or(Reason::SetChanged)
+pub fn backend(id: u32) -> Option<*mut Backend> {
+    BACKENDS.get_ptr_mut(id)
+}
+
+/// How the service's connections are treated. A policy that is replaced while
+/// it is read gives old and new values mixed, each of them valid.
+#[inline(always)]
+pub fn policy<'a>(service: u32) -> Option<&'a Policy> {
+    // SAFETY: only read, and only the agent writes it.
+    unsafe { POLICIES.get(service) }
 }

@@ -2,9 +2,9 @@
 
 use aya_ebpf::programs::SockAddrContext;
 use mesh_common::{
-    address::Address,
     connection::ReverseKey,
-    frontend::{FrontendKey, UDP, on_agent_failure, path},
+    frontend::{Frontend, FrontendKey, UDP, on_agent_failure, path},
+    policy::Policy,
     reason::Reason,
     service::Service,
     socket::{Socket, route},
@@ -12,10 +12,11 @@ use mesh_common::{
 
 use crate::{
     agent, backend,
+    client::client,
     context::{self, Family, Verdict},
     count, dns, limit, log,
-    maps::{BACKENDS, REVERSE, SETTINGS},
-    scope, storage,
+    maps::{REVERSE, SETTINGS},
+    pick, scope, storage, timeouts,
 };
 
 #[inline(always)]
@@ -27,6 +28,8 @@ pub fn decide<F: Family>(ctx: &SockAddrContext) -> Verdict {
         }
         Err(reason) => {
             count::reason(reason);
+            // What stands there belongs to a connection that isn't made.
+            storage::clear(context::socket(ctx));
             log::refused(ctx, &F::read(ctx), reason);
             Verdict::Refuse(context::errno(reason))
         }
@@ -61,15 +64,21 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         return Err(Reason::NoBackend);
     }
 
-    let mut socket =
-        Socket { original: destination, service: frontend.service, ..context::describe(ctx) };
+    let socket = storage::make(context::socket(ctx))?;
+    context::owner(ctx).write(socket);
+    socket.original = destination;
+    socket.service = frontend.service;
     let mut reason = Reason::Balanced;
     if frontend.path == path::PROXY {
         let listener = agent::listener(&destination, settings.proxy_port_be);
         match agent::answers(ctx, settings, &listener, protocol) {
             Ok(()) => {
                 socket.route = route::PROXY;
-                return redirect_to_agent::<F>(ctx, service, socket, listener);
+                socket.actual = listener;
+                F::write(ctx, &listener);
+                // SAFETY: a live map value.
+                unsafe { count::add(&raw mut (*service).proxied, 1) };
+                return Ok(Reason::Proxied);
             }
             Err(why) => reason = why,
         }
@@ -82,56 +91,57 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         unsafe { count::add(&raw mut (*service).fallback, 1) };
     }
 
-    limit::admit(limit::Asker { service: frontend.service, netns: socket.netns }, service)?;
-    let slot = backend::pick(&frontend).inspect_err(|_| {
-        // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*service).refused, 1) };
-    })?;
-    socket.route = route::BACKEND;
-    socket.backend = slot.backend;
-    socket.actual = slot.address;
-    remember(ctx, &socket, protocol)?;
-    if !F::write(ctx, &slot.address) {
-        return Err(Reason::NoBackend);
-    }
-    // SAFETY: a live map value.
-    unsafe { count::add(&raw mut (*service).kernel, 1) };
+    let policy = backend::policy(frontend.service);
+    let asker = limit::Asker { service: frontend.service, netns: socket.netns };
+    limit::admit(policy, asker, service)?;
+    to_backend::<F>(ctx, &frontend, policy, service, socket, protocol)?;
     Ok(reason)
 }
 
+/// Picks a backend and sends the socket there.
 #[inline(always)]
-fn redirect_to_agent<F: Family>(
+fn to_backend<F: Family>(
     ctx: &SockAddrContext,
+    frontend: &Frontend,
+    policy: Option<&Policy>,
     service: *mut Service,
-    mut socket: Socket,
-    listener: Address,
-) -> Result<Reason, Reason> {
-    socket.actual = listener;
-    if !storage::set(context::socket(ctx), &socket) {
-        return Err(Reason::NoSocketStorage);
-    }
-    F::write(ctx, &listener);
-    // SAFETY: a live map value.
-    unsafe { count::add(&raw mut (*service).proxied, 1) };
-    Ok(Reason::Proxied)
-}
-
-/// Stores with the socket what `getpeername`, `recvmsg` and the lifecycle need.
-#[inline(always)]
-fn remember(ctx: &SockAddrContext, socket: &Socket, protocol: u8) -> Result<(), Reason> {
-    if !storage::set(context::socket(ctx), socket) {
-        return Err(Reason::NoSocketStorage);
+    socket: &mut Socket,
+    protocol: u8,
+) -> Result<(), Reason> {
+    socket.route = route::BACKEND;
+    let choice = pick::pick(frontend, policy, &client::<F>(ctx)).inspect_err(|_| {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).refused, 1) };
+    })?;
+    socket.backend = choice.slot.backend;
+    socket.tier = choice.slot.tier;
+    socket.actual = choice.slot.address;
+    socket.probe = choice.probe;
+    if !F::write(ctx, &choice.slot.address) {
+        pick::undo(socket.backend, socket.probe);
+        return Err(Reason::NoBackend);
     }
     if protocol == UDP {
-        // A connected socket may still ask recvfrom() who the answer is from.
-        let key = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
-        // An LRU map makes room for itself; where even that fails, answers
-        // show the backend's address instead of the virtual one.
-        let _ = REVERSE.insert(key, socket.original, 0);
-        if let Some(backend) = BACKENDS.get_ptr_mut(socket.backend) {
-            // SAFETY: a live map value.
-            unsafe { count::add(&raw mut (*backend).opened, 1) };
-        }
+        opened(ctx, socket);
+    } else {
+        timeouts::before(ctx, policy, socket);
     }
+    // SAFETY: a live map value.
+    unsafe { count::add(&raw mut (*service).kernel, 1) };
     Ok(())
+}
+
+/// What the lifecycle of TCP does later.
+#[inline(always)]
+fn opened(ctx: &SockAddrContext, socket: &Socket) {
+    // A connected socket may still ask recvfrom() who the answer is from.
+    let key = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
+    // An LRU map makes room for itself; where even that fails, answers show
+    // the backend's address instead of the virtual one.
+    let original = socket.original;
+    let _ = REVERSE.insert(key, original, 0);
+    if let Some(backend) = backend::backend(socket.backend) {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*backend).opened, 1) };
+    }
 }

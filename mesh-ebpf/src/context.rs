@@ -58,6 +58,8 @@ pub trait Family {
     fn read(ctx: &SockAddrContext) -> Address;
     /// Whether the address fits this family; nothing is written where not.
     fn write(ctx: &SockAddrContext, address: &Address) -> bool;
+    /// The address that the socket is bound to, where it is.
+    fn source(ctx: &SockAddrContext) -> Option<Address>;
 }
 
 pub struct V4;
@@ -95,6 +97,13 @@ impl Family for V4 {
         store!(ctx, u32::from(address.port_be), user_port);
         true
     }
+
+    #[inline(always)]
+    fn source(ctx: &SockAddrContext) -> Option<Address> {
+        // SAFETY: `sk` is never null in these hooks.
+        let ip = unsafe { (&raw const (*socket(ctx)).src_ip4).read_volatile() };
+        (ip != 0).then(|| Address::v4(ip, 0))
+    }
 }
 
 impl Family for V6 {
@@ -119,6 +128,21 @@ impl Family for V6 {
         store!(ctx, address.ip_be[3], user_ip6[3]);
         store!(ctx, u32::from(address.port_be), user_port);
         true
+    }
+
+    #[inline(always)]
+    fn source(ctx: &SockAddrContext) -> Option<Address> {
+        let sk = socket(ctx);
+        // SAFETY: `sk` is never null in these hooks.
+        let words = unsafe {
+            [
+                (&raw const (*sk).src_ip6[0]).read_volatile(),
+                (&raw const (*sk).src_ip6[1]).read_volatile(),
+                (&raw const (*sk).src_ip6[2]).read_volatile(),
+                (&raw const (*sk).src_ip6[3]).read_volatile(),
+            ]
+        };
+        (words != [0; 4]).then(|| Address::v6(words, 0))
     }
 }
 
@@ -159,10 +183,26 @@ pub fn socket_cookie(ctx: &SockAddrContext) -> u64 {
 }
 
 /// Whose socket this is.
+#[derive(Clone, Copy)]
+pub struct Owner {
+    pub pid: u32,
+    pub cgroup: u64,
+    pub netns: u64,
+}
+
+impl Owner {
+    #[inline(always)]
+    pub fn write(&self, socket: &mut Socket) {
+        socket.pid = self.pid;
+        socket.cgroup = self.cgroup;
+        socket.netns = self.netns;
+    }
+}
+
 #[inline(always)]
-pub fn describe(ctx: &SockAddrContext) -> Socket {
+pub fn owner(ctx: &SockAddrContext) -> Owner {
     // SAFETY: these helpers take nothing.
     let (pid, cgroup) =
         unsafe { ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_cgroup_id()) };
-    Socket { pid, cgroup, netns: netns_cookie(ctx), ..Socket::default() }
+    Owner { pid, cgroup, netns: netns_cookie(ctx) }
 }

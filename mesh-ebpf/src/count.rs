@@ -1,4 +1,5 @@
-//! Counting: a reason for every verdict, and additions that lose nothing.
+//! Counting: a reason for every verdict, additions that lose nothing, and
+//! exchanges that only one can win.
 
 use core::arch::asm;
 
@@ -57,4 +58,14 @@ pub unsafe fn replace(word: *mut u64, old: u64, new: u64) -> u64 {
         );
     }
     value
+}
+
+/// Takes one off again.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn take_back(counter: *mut u64) {
+    // SAFETY: as the caller says.
+    unsafe { add(counter, u64::MAX) };
 }

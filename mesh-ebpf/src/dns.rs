@@ -18,12 +18,12 @@ use mesh_common::{
     reason::Reason,
     select,
     settings::Settings,
-    socket::{Original, OriginalKey, Socket, route},
+    socket::{Original, OriginalKey, route},
 };
 
 use crate::{
     agent,
-    context::{self, Family, describe},
+    context::{self, Family},
     maps::{RESOLVERS, REVERSE},
     storage,
 };
@@ -46,18 +46,21 @@ pub fn redirect_connect<F: Family>(
 ) -> Option<Result<Reason, Reason>> {
     let listener = agent::listener(destination, settings.dns_port_be);
     agent::answers(ctx, settings, &listener, protocol).ok()?;
-    let mut socket = Socket { original: *destination, actual: listener, ..describe(ctx) };
-    socket.route = route::DNS;
     if protocol == UDP {
         let port = match context::source_port(ctx) {
             0 => bind_any::<F>(ctx)?,
             port => port,
         };
-        remember_resolver(ctx, &socket, port);
+        remember_resolver(ctx, destination, &listener, port);
     }
-    if !storage::set(context::socket(ctx), &socket) {
-        return Some(Err(Reason::NoSocketStorage));
-    }
+    let socket = match storage::make(context::socket(ctx)) {
+        Ok(socket) => socket,
+        Err(reason) => return Some(Err(reason)),
+    };
+    context::owner(ctx).write(socket);
+    socket.route = route::DNS;
+    socket.original = *destination;
+    socket.actual = listener;
     F::write(ctx, &listener);
     Some(Ok(Reason::DnsRedirected))
 }
@@ -73,30 +76,25 @@ pub fn redirect_datagram<F: Family>(
     if agent::answers(ctx, settings, &listener, UDP).is_err() {
         return false;
     }
-    let socket = Socket { original: *destination, actual: listener, ..describe(ctx) };
     // The kernel has given the socket a port before this hook runs.
-    remember_resolver(ctx, &socket, context::source_port(ctx));
+    remember_resolver(ctx, destination, &listener, context::source_port(ctx));
     F::write(ctx, &listener)
 }
 
 /// Tells the agent where this port's queries were meant to go, and `recvmsg`
 /// where their answers seem to come from.
 #[inline(always)]
-fn remember_resolver(ctx: &SockAddrContext, socket: &Socket, port: u16) {
-    let client = Address { port_be: port.to_be(), ..socket.actual };
-    let key = OriginalKey { netns: socket.netns, client, protocol: UDP, zero: [0; 3] };
-    let original = Original {
-        destination: socket.original,
-        service: 0,
-        cgroup: socket.cgroup,
-        pid: socket.pid,
-        zero: 0,
-    };
+fn remember_resolver(ctx: &SockAddrContext, asked: &Address, listener: &Address, port: u16) {
+    let owner = context::owner(ctx);
+    let client = Address { port_be: port.to_be(), ..*listener };
+    let key = OriginalKey { netns: owner.netns, client, protocol: UDP, zero: [0; 3] };
+    let original =
+        Original { destination: *asked, service: 0, cgroup: owner.cgroup, pid: owner.pid, zero: 0 };
     // LRU maps make room for themselves. Should one fail, the agent answers
     // SERVFAIL and the client asks again or elsewhere.
     let _ = RESOLVERS.insert(key, original, 0);
-    let reverse = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
-    let _ = REVERSE.insert(reverse, socket.original, 0);
+    let reverse = ReverseKey { cookie: context::socket_cookie(ctx), from: *listener, zero: 0 };
+    let _ = REVERSE.insert(reverse, *asked, 0);
 }
 
 /// Binds the socket to a free port of any address and returns the port.

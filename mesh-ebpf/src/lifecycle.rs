@@ -5,30 +5,32 @@ use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
         BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, bpf_sock,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TIMEOUT_INIT, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
+        bpf_sock,
     },
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
     programs::SockOpsContext,
 };
 use mesh_common::{
     address::Address,
-    backend::Backend,
+    backend::{Backend, cause},
     connection::Connection,
-    event::{Event, kind},
+    event::kind,
     frontend::TCP,
+    policy::Policy,
     reason::Reason,
     socket::{Original, OriginalKey, Socket, route, stage},
 };
 
 use crate::{
-    count, log,
-    maps::{BACKENDS, CONNECTIONS, EVENTS, ORIGINALS, SERVICES},
-    pace, storage,
+    backend, count, eject, log,
+    maps::{CONNECTIONS, ORIGINALS, SERVICES},
+    pace,
+    report::{NO_WAKEUP, report},
+    storage, timeouts,
 };
 
 const AF_INET: u32 = 2;
-/// The agent drains the ring with its heartbeat; nobody is woken for a close.
-const NO_WAKEUP: u64 = 1;
 
 macro_rules! load {
     ($ctx:expr, $($field:tt)+) => {
@@ -45,6 +47,7 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
         && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
         && op != BPF_SOCK_OPS_RTT_CB
         && op != BPF_SOCK_OPS_STATE_CB
+        && op != BPF_SOCK_OPS_TIMEOUT_INIT
     {
         return 1;
     }
@@ -71,6 +74,7 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
     match op {
         BPF_SOCK_OPS_TCP_CONNECT_CB => syn_sent(ctx, socket),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx, sk, socket),
+        BPF_SOCK_OPS_TIMEOUT_INIT => repeat_syn(ctx, socket),
         _ => {
             if load!(ctx, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE {
                 closed(ctx, socket);
@@ -96,9 +100,21 @@ fn syn_sent(ctx: &SockOpsContext, socket: &mut Socket) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*service).opened, 1) };
     }
-    if let Some(backend) = backend(socket) {
+    if let Some(backend) = backend::backend(socket.backend) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*backend).opened, 1) };
+    }
+}
+
+/// When the SYN is repeated for the first time: early enough for a few more
+/// within the connect timeout. (Without this, after a second.)
+#[inline(always)]
+fn repeat_syn(ctx: &SockOpsContext, socket: &Socket) {
+    if socket.syn_timeout_ms != 0
+        && let Some(policy) = backend::policy(socket.service)
+        && policy.syn_repeat_ticks > 0
+    {
+        ctx.set_reply(policy.syn_repeat_ticks);
     }
 }
 
@@ -124,6 +140,17 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
         if CONNECTIONS.insert(cookie(ctx), connection, 0).is_err() {
             count::reason(Reason::ConnectionsFull);
         }
+        timeouts::established(ctx, backend::policy(socket.service), socket);
+        if let Some(backend) = backend::backend(socket.backend) {
+            // SAFETY: takes nothing.
+            let now = unsafe { bpf_ktime_get_ns() };
+            let handshake = now.saturating_sub(socket.opened_ns);
+            // SAFETY: a live map value.
+            unsafe {
+                (*backend).ewma = (*backend).ewma.observe(handshake, now);
+                eject::connected(backend, socket, now);
+            }
+        }
         return;
     }
     let original = Original {
@@ -136,6 +163,27 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
     if ORIGINALS.insert(original_key(socket, client), original, 0).is_err() {
         count::reason(Reason::OriginalsFull);
         log::lost_original(ctx, &client);
+    }
+}
+
+/// What there is to say of a connection at its end.
+struct Seen {
+    duration_ns: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
+    srtt_us: u32,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn read(ctx: &SockOpsContext, duration_ns: u64) -> Self {
+        Self {
+            duration_ns,
+            // The SYN counts as a byte acknowledged.
+            bytes_sent: load!(ctx, bytes_acked).saturating_sub(1),
+            bytes_received: load!(ctx, bytes_received),
+            srtt_us: load!(ctx, srtt_us) >> 3,
+        }
     }
 }
 
@@ -156,58 +204,84 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         unsafe { count::add(&raw mut (*service).closed, 1) };
     }
     let failed = reached == stage::SYN_SENT;
+    let policy = backend::policy(socket.service);
     if failed {
         count::reason(Reason::ConnectFailed);
+        timeouts::failed(ctx, socket);
     } else {
         let _ = CONNECTIONS.remove(cookie(ctx));
     }
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
-    let event = Event {
-        kind: if failed { kind::FAILED } else { kind::CLOSED },
-        pid: socket.pid,
-        netns: socket.netns,
-        cgroup: socket.cgroup,
-        service: socket.service,
-        backend: socket.backend,
-        original: socket.original,
-        backend_address: socket.actual,
-        duration_ns: now.saturating_sub(socket.opened_ns),
-        // The SYN counts as a byte acknowledged.
-        bytes_sent: load!(ctx, bytes_acked).saturating_sub(1),
-        bytes_received: load!(ctx, bytes_received),
-        srtt_us: load!(ctx, srtt_us) >> 3,
-        zero: 0,
-    };
-    if let Some(backend) = backend(socket) {
+    let seen = Seen::read(ctx, now.saturating_sub(socket.opened_ns));
+    report(if failed { kind::FAILED } else { kind::CLOSED }, NO_WAKEUP, |event| {
+        event.pid = socket.pid;
+        event.netns = socket.netns;
+        event.cgroup = socket.cgroup;
+        event.service = socket.service;
+        event.backend = socket.backend;
+        event.original = socket.original;
+        event.backend_address = socket.actual;
+        event.duration_ns = seen.duration_ns;
+        event.bytes_sent = seen.bytes_sent;
+        event.bytes_received = seen.bytes_received;
+        event.srtt_us = seen.srtt_us;
+    });
+    if let Some(backend) = backend::backend(socket.backend) {
+        let failure =
+            if failed { Some(cause::CONNECT) } else { no_answer(ctx, socket, policy, &seen) };
         // SAFETY: a live map value.
-        unsafe { settle(backend, &event, failed) };
+        unsafe {
+            settle(backend, &seen, failed);
+            if let Some(cause) = failure {
+                eject::failed(backend, socket, policy, cause, now);
+            } else if seen.bytes_received > 0 {
+                count::add(&raw mut (*backend).answered, 1);
+                eject::answered(backend, socket, now);
+            }
+        }
     }
-    if EVENTS.output(event, NO_WAKEUP).is_err() {
-        count::reason(Reason::EventsFull);
+}
+
+/// Whether the connection ended without the answer that its client waited for.
+///
+/// A reset, or packets that nobody acknowledged, take a connection from
+/// established to closed at once; a client that gives up goes through other
+/// states, and counts only where the service says how long an answer may take.
+/// (A client that aborts by `SO_LINGER` 0 can't be told from a reset.)
+#[inline(always)]
+fn no_answer(
+    ctx: &SockOpsContext,
+    socket: &Socket,
+    policy: Option<&Policy>,
+    seen: &Seen,
+) -> Option<u16> {
+    let nothing_yet = seen.bytes_received == 0 && load!(ctx, data_segs_out) > 0;
+    if !nothing_yet && socket.asked_ns == 0 {
+        return None;
     }
+    let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+    let since = if socket.asked_ns == 0 { socket.opened_ns } else { socket.asked_ns };
+    let waited = (socket.opened_ns + seen.duration_ns).saturating_sub(since);
+    let limit = policy.map_or(0, |policy| policy.response_timeout_ns);
+    (broken || (limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
 }
 
 /// # Safety
 /// `backend` points into a live map value.
 #[inline(always)]
-unsafe fn settle(backend: *mut Backend, event: &Event, failed: bool) {
+unsafe fn settle(backend: *mut Backend, seen: &Seen, failed: bool) {
     // SAFETY: as the caller says.
     unsafe {
         count::add(&raw mut (*backend).closed, 1);
         if failed {
             count::add(&raw mut (*backend).failed, 1);
         } else {
-            count::add(&raw mut (*backend).bytes_sent, event.bytes_sent);
-            count::add(&raw mut (*backend).bytes_received, event.bytes_received);
-            (*backend).srtt_us = event.srtt_us;
+            count::add(&raw mut (*backend).bytes_sent, seen.bytes_sent);
+            count::add(&raw mut (*backend).bytes_received, seen.bytes_received);
+            (*backend).srtt_us = seen.srtt_us;
         }
     }
-}
-
-#[inline(always)]
-fn backend(socket: &Socket) -> Option<*mut Backend> {
-    BACKENDS.get_ptr_mut(socket.backend)
 }
 
 #[inline(always)]

@@ -9,12 +9,16 @@
 #![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 
+mod affinity;
 mod agent;
+mod answer;
 mod backend;
+mod client;
 mod connect;
 mod context;
 mod count;
 mod dns;
+mod eject;
 mod lifecycle;
 mod limit;
 mod log;
@@ -22,12 +26,15 @@ mod maps;
 mod message;
 mod pace;
 mod peer;
+mod pick;
+mod report;
 mod scope;
 mod storage;
+mod timeouts;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, sock_ops},
-    programs::{SockAddrContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock_addr, sock_ops},
+    programs::{SkBuffContext, SockAddrContext, SockOpsContext},
 };
 use context::{V4, V6};
 
@@ -74,6 +81,16 @@ pub fn mesh_peername6(ctx: SockAddrContext) -> i32 {
 #[sock_ops]
 pub fn mesh_lifecycle(ctx: SockOpsContext) -> u32 {
     lifecycle::follow(&ctx)
+}
+
+#[cgroup_skb(egress)]
+pub fn mesh_asked(ctx: SkBuffContext) -> i32 {
+    answer::sent(&ctx)
+}
+
+#[cgroup_skb(ingress)]
+pub fn mesh_answered(ctx: SkBuffContext) -> i32 {
+    answer::received(&ctx)
 }
 
 #[cfg(not(test))]

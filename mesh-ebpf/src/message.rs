@@ -11,10 +11,11 @@ use mesh_common::{
 
 use crate::{
     backend,
+    client::client,
     context::{self, Family, Verdict},
     count, dns, limit,
     maps::{BACKENDS, FLOWS, REVERSE, SETTINGS},
-    scope,
+    pick, scope,
 };
 
 #[inline(always)]
@@ -48,7 +49,7 @@ fn try_send<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         return Ok(Reason::NotAService);
     };
     let cookie = context::socket_cookie(ctx);
-    let flow = flow(ctx, &frontend, cookie)?;
+    let flow = flow::<F>(ctx, &frontend, cookie)?;
     let key = ReverseKey { cookie, from: flow.address, zero: 0 };
     // Written only when missing: most datagrams follow others.
     if REVERSE.get_ptr(key).is_none() {
@@ -64,7 +65,11 @@ fn try_send<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
 /// The backend that this socket keeps to for this service: the one it had as
 /// long as that is in service, else a new one.
 #[inline(always)]
-fn flow(ctx: &SockAddrContext, frontend: &Frontend, cookie: u64) -> Result<Flow, Reason> {
+fn flow<F: Family>(
+    ctx: &SockAddrContext,
+    frontend: &Frontend,
+    cookie: u64,
+) -> Result<Flow, Reason> {
     let key = FlowKey { cookie, service: frontend.service, zero: 0 };
     // SAFETY: copied at once; only this socket's sends write it.
     let known = unsafe { FLOWS.get(key) }.copied();
@@ -75,23 +80,24 @@ fn flow(ctx: &SockAddrContext, frontend: &Frontend, cookie: u64) -> Result<Flow,
     {
         return Ok(flow);
     }
+    let policy = backend::policy(frontend.service);
     // One whose backend went away is no new flow.
     if known.is_none()
         && let Some(service) = backend::service(frontend)
     {
         let netns = context::netns_cookie(ctx);
-        limit::admit(limit::Asker { service: frontend.service, netns }, service)?;
+        limit::admit(policy, limit::Asker { service: frontend.service, netns }, service)?;
     }
-    let slot = backend::pick(frontend)?;
+    let picked = pick::pick(frontend, policy, &client::<F>(ctx))?.slot;
     let flow = Flow {
-        address: slot.address,
-        backend: slot.backend,
+        address: picked.address,
+        backend: picked.backend,
         set: frontend.set,
         generation: frontend.generation,
     };
     // Where it can't be kept, the next datagram is balanced anew.
     let _ = FLOWS.insert(key, flow, 0);
-    if let Some(backend) = BACKENDS.get_ptr_mut(slot.backend) {
+    if let Some(backend) = BACKENDS.get_ptr_mut(flow.backend) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*backend).opened, 1) };
     }

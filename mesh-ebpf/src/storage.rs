@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
 };
-use mesh_common::socket::Socket;
+use mesh_common::{reason::Reason, socket::Socket};
 
 use crate::maps::SOCKETS;
 
@@ -27,25 +27,22 @@ pub fn get<'a>(socket: *mut bpf_sock) -> Option<&'a mut Socket> {
     }
 }
 
-/// Stores `value` with the socket, in place of whatever stood there.
+/// Makes a storage, all zeros, for a socket that has none. It is filled in
+/// place: a copy would be too large for the program's stack.
 #[inline(always)]
-pub fn set(socket: *mut bpf_sock, value: &Socket) -> bool {
-    // SAFETY: as in `get`; the value is copied.
-    let stored = unsafe {
+pub fn make<'a>(socket: *mut bpf_sock) -> Result<&'a mut Socket, Reason> {
+    // SAFETY: as in `get`.
+    let made = unsafe {
         bpf_sk_storage_get(
             (&raw const SOCKETS).cast_mut().cast(),
             socket.cast(),
-            ptr::from_ref(value).cast_mut().cast(),
+            ptr::null_mut(),
             BPF_SK_STORAGE_GET_F_CREATE.into(),
         )
         .cast::<Socket>()
         .as_mut()
     };
-    // A storage that was there before is returned as it was.
-    stored.is_some_and(|stored| {
-        *stored = *value;
-        true
-    })
+    made.ok_or(Reason::NoSocketStorage)
 }
 
 /// Forgets what a socket was used for before.

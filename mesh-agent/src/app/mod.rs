@@ -2,16 +2,19 @@
 //! that knows them all.
 
 mod agent;
+mod candidates;
 mod connections;
 mod control;
 mod descriptors;
 mod discovery;
 mod explain;
+mod health;
 mod kernel;
 mod metrics;
 mod namespaces;
 mod pulse;
 mod reload;
+mod removal;
 mod routes;
 mod run;
 mod views;

@@ -4,21 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{
     address::Address,
-    backend::Slot,
     frontend::{Frontend, FrontendKey},
+    policy::Policy,
 };
+
+use super::row::Row;
 
 /// The balancing maps, without their counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub frontends: BTreeMap<FrontendKey, Frontend>,
-    /// By set and generation, in the order of the slots. A row with a gap (an
-    /// agent died while it wrote) is kept under its highest index, gaps filled
-    /// with a default, so that it is found and removed.
-    pub slots: BTreeMap<(u32, u32), Vec<Slot>>,
+    /// By set and generation. A row with a gap (an agent died while it wrote) is
+    /// kept under its highest index, gaps filled with a default, so that it is
+    /// found and removed.
+    pub slots: BTreeMap<(u32, u32), Row>,
     /// Backend id → its service and address.
     pub backends: BTreeMap<u32, (u32, Address)>,
     pub services: BTreeSet<u32>,
+    /// By service.
+    pub policies: BTreeMap<u32, Policy>,
     pub ids: Ids,
 }
 
@@ -64,6 +68,10 @@ impl Contents {
     }
 
     pub fn slot_count(&self) -> usize {
-        self.slots.values().map(Vec::len).sum()
+        self.slots.values().map(Row::entry_count).sum()
+    }
+
+    pub fn chunk_count(&self) -> usize {
+        self.slots.values().map(|row| row.chunks as usize).sum()
     }
 }

@@ -8,21 +8,26 @@
 mod capture;
 mod contents;
 mod events;
+mod flows;
 mod heartbeat;
 mod hooks;
 mod kernel_log;
+mod limits;
 mod object;
 mod originals;
 mod pins;
 mod plan;
+mod policies;
 mod preflight;
 mod prepare;
 mod reference;
+mod row;
 mod sys;
 mod tables;
 
 pub use capture::{Captured, scan};
 pub use events::{Event, Events, Record};
+pub use flows::Flows;
 pub use heartbeat::Heartbeat;
 pub use hooks::{Attached, Hooks};
 pub use kernel_log::forward as forward_kernel_log;

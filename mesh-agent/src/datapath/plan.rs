@@ -11,15 +11,18 @@ use std::{
 
 use mesh_common::{
     address::Address,
-    backend::Slot,
     frontend::{self, Frontend, FrontendKey},
     map::{self, capacity},
+    policy::Policy,
 };
 
-use super::contents::{Contents, Ids};
+use super::{
+    contents::{Contents, Ids},
+    policies,
+    row::Row,
+};
 use crate::{
-    balance,
-    model::{OnAgentFailure, Path, Transport},
+    model::{Algorithm, OnAgentFailure, Path, Transport},
     registry::{PortKey, ServicePort, Snapshot},
 };
 
@@ -35,17 +38,19 @@ pub(super) enum Operation {
     AddSlots {
         set: u32,
         generation: u32,
-        slots: Vec<Slot>,
+        row: Row,
     },
+    PutPolicy(u32, Box<Policy>),
     PutFrontend(FrontendKey, Frontend),
     RemoveFrontend(FrontendKey),
     RemoveBackend(u32),
     RemoveService(u32),
+    RemovePolicy(u32),
     /// Only after programs that may still read them have ended.
     RetireSlots {
         set: u32,
         generation: u32,
-        count: u32,
+        row: Row,
     },
 }
 
@@ -102,6 +107,7 @@ impl Planner<'_> {
     fn add_port(&mut self, port: &ServicePort) {
         let service = self.service_id(port);
         self.ports.insert(port.key(), service);
+        self.put_policy(port, service);
         let backends = self.add_backends(port, service);
         let empty = port.endpoints.iter().all(|endpoint| endpoint.turns == 0).into();
         for v4 in [true, false] {
@@ -109,16 +115,17 @@ impl Planner<'_> {
             if keys.is_empty() {
                 continue;
             }
-            let slots = slots(port, &backends, v4);
-            let count = slots.len() as u32;
-            let (set, generation) = self.add_set(service, &keys, slots);
+            let row = Row::new(port, &backends, v4);
+            let (slots, different) = (row.slots.len() as u32, row.backends());
+            let (set, generation) = self.add_set(service, &keys, row);
             for key in keys {
                 let frontend = Frontend {
                     service,
                     set,
                     generation,
-                    slots: count,
-                    algorithm: balance::code(port.policy.algorithm),
+                    slots,
+                    backends: different,
+                    algorithm: algorithm_code(port.policy.algorithm),
                     path: path_code(port.path),
                     on_agent_failure: failure_code(port.on_agent_failure),
                     empty,
@@ -146,6 +153,15 @@ impl Planner<'_> {
         id
     }
 
+    /// Policies come before anything that is treated by them.
+    fn put_policy(&mut self, port: &ServicePort, service: u32) {
+        let policy = policies::policy(port);
+        if self.old.policies.get(&service) != Some(&policy) {
+            self.make.push(Operation::PutPolicy(service, Box::new(policy)));
+        }
+        self.next.policies.insert(service, policy);
+    }
+
     fn add_backends(&mut self, port: &ServicePort, service: u32) -> Vec<u32> {
         let mut backends = Vec::with_capacity(port.endpoints.len());
         for endpoint in &port.endpoints {
@@ -162,32 +178,32 @@ impl Planner<'_> {
     }
 
     /// The set and generation that hold exactly these slots.
-    fn add_set(&mut self, service: u32, keys: &[FrontendKey], slots: Vec<Slot>) -> (u32, u32) {
+    fn add_set(&mut self, service: u32, keys: &[FrontendKey], row: Row) -> (u32, u32) {
         let known = (keys.iter())
             .filter_map(|key| self.old.frontends.get(key))
             .find(|known| known.service == service && !self.taken.contains(&known.set));
         let Some(known) = known else {
             let set = self.ids.next_set();
-            return (set, self.add_slots(set, 0, slots));
+            return (set, self.add_slots(set, 0, row));
         };
         self.taken.insert(known.set);
-        let old = self.old.slots.get(&(known.set, known.generation)).map_or(&[][..], Vec::as_slice);
-        if old == slots {
-            if !slots.is_empty() {
-                self.next.slots.insert((known.set, known.generation), slots);
+        let old = self.old.slots.get(&(known.set, known.generation));
+        if old.map_or(row.slots.is_empty(), |old| *old == row) {
+            if !row.slots.is_empty() {
+                self.next.slots.insert((known.set, known.generation), row);
             }
             return (known.set, known.generation);
         }
         let newest = (self.old.slots.range((known.set, 0)..=(known.set, u32::MAX)))
             .next_back()
             .map_or(known.generation, |(&(_, generation), _)| generation.max(known.generation));
-        (known.set, self.add_slots(known.set, newest.wrapping_add(1), slots))
+        (known.set, self.add_slots(known.set, newest.wrapping_add(1), row))
     }
 
-    fn add_slots(&mut self, set: u32, generation: u32, slots: Vec<Slot>) -> u32 {
-        if !slots.is_empty() {
-            self.make.push(Operation::AddSlots { set, generation, slots: slots.clone() });
-            self.next.slots.insert((set, generation), slots);
+    fn add_slots(&mut self, set: u32, generation: u32, row: Row) -> u32 {
+        if !row.slots.is_empty() {
+            self.make.push(Operation::AddSlots { set, generation, row: row.clone() });
+            self.next.slots.insert((set, generation), row);
         }
         generation
     }
@@ -202,11 +218,13 @@ impl Planner<'_> {
                 old.services.difference(&next.services).copied().map(Operation::RemoveService),
             );
             op.extend((old.slots.iter()).filter(|(key, _)| !next.slots.contains_key(key)).map(
-                |(&(set, generation), slots)| {
-                    let count = slots.len() as u32;
-                    Operation::RetireSlots { set, generation, count }
+                |(&(set, generation), row)| Operation::RetireSlots {
+                    set,
+                    generation,
+                    row: row.clone(),
                 },
             ));
+            op.extend(missing(&old.policies, &next.policies).map(Operation::RemovePolicy));
         };
         check_capacity(old, &next)?;
         let mut operations = make;
@@ -227,7 +245,9 @@ fn missing<K: Ord + Copy, V>(
 fn check_capacity(old: &Contents, next: &Contents) -> Result<(), PlanError> {
     let both = |old: usize, next: usize, kept: usize| old + next - kept;
     let kept = |key: &&(u32, u32)| next.slots.contains_key(key);
-    let kept_slots = old.slots.keys().filter(kept).map(|key| next.slots[key].len()).sum();
+    let stays = || old.slots.keys().filter(kept).map(|key| &next.slots[key]);
+    let kept_slots = stays().map(Row::entry_count).sum();
+    let kept_chunks = stays().map(|row| row.chunks as usize).sum();
     let needs = [
         (
             map::FRONTENDS,
@@ -239,6 +259,7 @@ fn check_capacity(old: &Contents, next: &Contents) -> Result<(), PlanError> {
             ),
         ),
         (map::SLOTS, capacity::SLOTS, both(old.slot_count(), next.slot_count(), kept_slots)),
+        (map::LOOKUPS, capacity::LOOKUPS, both(old.chunk_count(), next.chunk_count(), kept_chunks)),
         (
             map::BACKENDS,
             capacity::BACKENDS,
@@ -267,32 +288,14 @@ fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
     })
 }
 
-/// The schedule for clients of one family.
-///
-/// An IPv4 socket can reach IPv4 only. An IPv6 socket can reach both (IPv4 as
-/// v4-mapped), but only where the application allows it: so it gets IPv4
-/// backends only where there are no others.
-fn slots(port: &ServicePort, backends: &[u32], v4: bool) -> Vec<Slot> {
-    let of_family = |v4: bool| -> Vec<usize> {
-        (0..backends.len()).filter(|&index| port.endpoints[index].address.is_ipv4() == v4).collect()
-    };
-    let mut usable = of_family(v4);
-    if usable.is_empty() && !v4 {
-        usable = of_family(true);
+const fn algorithm_code(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::RoundRobin | Algorithm::Weighted => frontend::algorithm::ROUND_ROBIN,
+        Algorithm::Random => frontend::algorithm::RANDOM,
+        Algorithm::LeastConnections => frontend::algorithm::LEAST_CONNECTIONS,
+        Algorithm::LeastResponseTime => frontend::algorithm::LEAST_RESPONSE_TIME,
+        Algorithm::ConsistentHash => frontend::algorithm::CONSISTENT_HASH,
     }
-    let schedule = balance::schedule(usable.iter().map(|&index| port.endpoints[index].turns));
-    (schedule.iter())
-        .map(|&turn| {
-            let index = usable[turn as usize];
-            let address = Address::from(port.endpoints[index].address);
-            Slot {
-                address,
-                backend: backends[index],
-                weight: port.endpoints[index].effective_weight().0,
-                tier: 0,
-            }
-        })
-        .collect()
 }
 
 const fn path_code(path: Path) -> u8 {

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::row::CHUNKS, *};
 use crate::{
     model::{
         Instance, Locality, PathChoice, Policy, Port, Protocol, ServiceName, ServiceSpec, Weight,
@@ -66,8 +66,8 @@ fn apply(contents: &mut Contents, operation: &Operation) {
                 "backend {id} twice"
             );
         }
-        Operation::AddSlots { set, generation, slots } => {
-            let old = contents.slots.insert((set, generation), slots);
+        Operation::AddSlots { set, generation, row } => {
+            let old = contents.slots.insert((set, generation), row);
             assert!(old.is_none(), "slots of ({set}, {generation}) written over");
         }
         Operation::PutFrontend(key, frontend) => {
@@ -76,18 +76,26 @@ fn apply(contents: &mut Contents, operation: &Operation) {
         Operation::RemoveFrontend(key) => assert!(contents.frontends.remove(&key).is_some()),
         Operation::RemoveBackend(id) => assert!(contents.backends.remove(&id).is_some()),
         Operation::RemoveService(id) => assert!(contents.services.remove(&id)),
-        Operation::RetireSlots { set, generation, count } => {
-            let slots = contents.slots.remove(&(set, generation)).unwrap();
-            assert_eq!(slots.len(), count as usize);
+        Operation::RetireSlots { set, generation, row } => {
+            assert_eq!(contents.slots.remove(&(set, generation)).unwrap(), row);
         }
+        Operation::PutPolicy(id, policy) => {
+            contents.policies.insert(id, *policy);
+        }
+        Operation::RemovePolicy(id) => assert!(contents.policies.remove(&id).is_some()),
     }
 }
 
 fn assert_whole(contents: &Contents) {
     for (key, frontend) in &contents.frontends {
-        let slots = contents.slots.get(&(frontend.set, frontend.generation));
-        assert_eq!(slots.map_or(0, Vec::len), frontend.slots as usize, "{key:?} {frontend:?}");
+        let row = contents.slots.get(&(frontend.set, frontend.generation));
+        let slots = row.map_or(0, |row| row.slots.len());
+        assert_eq!(slots, frontend.slots as usize, "{key:?} {frontend:?}");
+        assert_eq!(row.map_or(0, Row::backends), frontend.backends, "{key:?} {frontend:?}");
+        let hashed = frontend.algorithm == frontend::algorithm::CONSISTENT_HASH;
+        assert_eq!(row.is_some_and(|row| row.chunks == CHUNKS), hashed && slots > 0);
         assert!(contents.services.contains(&frontend.service));
+        assert!(contents.policies.contains_key(&frontend.service));
     }
 }
 
@@ -152,7 +160,7 @@ fn clients_get_backends_of_their_family() {
         let found = contents.frontends.iter().find(|(key, _)| key.address.is_v4() == v4);
         let frontend = found.unwrap().1;
         let slots = contents.slots.get(&(frontend.set, frontend.generation));
-        slots.map_or(Vec::new(), |slots| slots.iter().map(|slot| slot.address.is_v4()).collect())
+        slots.map_or(Vec::new(), |row| row.slots.iter().map(|slot| slot.address.is_v4()).collect())
     };
     assert_eq!(slots(&contents, true), [true]);
     assert_eq!(slots(&contents, false), [false, false]);

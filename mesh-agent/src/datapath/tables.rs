@@ -15,7 +15,9 @@ use mesh_common::{
     connection::Connection,
     exclude::Exclude,
     frontend::{Frontend, FrontendKey},
+    lookup::{Chunk, ChunkKey},
     map::{self, capacity},
+    policy::Policy,
     reason::Reason,
     service::Service,
     settings::{MAX_EXCLUDES, Settings as KernelSettings},
@@ -30,6 +32,7 @@ use super::{
     originals::Originals,
     plan::{self, Operation, PlanError},
     preflight::cgroup2_mount,
+    row::Row,
 };
 use crate::{
     model::Settings,
@@ -46,11 +49,13 @@ pub struct Tables {
     slots: HashMap<MapData, SlotKey, Slot>,
     backends: HashMap<MapData, u32, Backend>,
     services: HashMap<MapData, u32, Service>,
+    policies: HashMap<MapData, u32, Policy>,
+    lookups: HashMap<MapData, ChunkKey, Chunk>,
     connections: HashMap<MapData, u64, Connection>,
     reasons: PerCpuArray<MapData, u64>,
     contents: Contents,
     ports: StdHashMap<PortKey, u32>,
-    retired: Vec<(Instant, u32, u32, u32)>,
+    retired: Vec<(Instant, u32, u32, Row)>,
     generation: u64,
 }
 
@@ -99,6 +104,8 @@ impl Tables {
             slots: take_map!(object, map::SLOTS, HashMap<_, _, _>),
             backends: take_map!(object, map::BACKENDS, HashMap<_, _, _>),
             services: take_map!(object, map::SERVICES, HashMap<_, _, _>),
+            policies: take_map!(object, map::POLICIES, HashMap<_, _, _>),
+            lookups: take_map!(object, map::LOOKUPS, HashMap<_, _, _>),
             connections: take_map!(object, map::CONNECTIONS, HashMap<_, _, _>),
             reasons: take_map!(object, map::REASONS, PerCpuArray<_, _>),
             contents: Contents::default(),
@@ -170,18 +177,25 @@ impl Tables {
             Operation::AddBackend { id, service, address } => {
                 self.backends.insert(id, Backend { address, service, ..Backend::default() }, 0)
             }
-            Operation::AddSlots { set, generation, ref slots } => {
-                for (index, slot) in (0..).zip(slots) {
+            Operation::AddSlots { set, generation, ref row } => {
+                for (index, slot) in row.entries() {
                     self.slots.insert(SlotKey { set, generation, index }, slot, 0)?;
+                }
+                if row.chunks > 0 {
+                    for (chunk, slots) in (0..).zip(row.lookup()) {
+                        self.lookups.insert(ChunkKey { set, generation, chunk }, slots, 0)?;
+                    }
                 }
                 Ok(())
             }
+            Operation::PutPolicy(id, ref policy) => self.policies.insert(id, **policy, 0),
+            Operation::RemovePolicy(id) => ignore_missing(self.policies.remove(&id)),
             Operation::PutFrontend(key, frontend) => self.frontends.insert(key, frontend, 0),
             Operation::RemoveFrontend(key) => ignore_missing(self.frontends.remove(&key)),
             Operation::RemoveBackend(id) => ignore_missing(self.backends.remove(&id)),
             Operation::RemoveService(id) => ignore_missing(self.services.remove(&id)),
-            Operation::RetireSlots { set, generation, count } => {
-                self.retired.push((Instant::now() + GRACE, set, generation, count));
+            Operation::RetireSlots { set, generation, ref row } => {
+                self.retired.push((Instant::now() + GRACE, set, generation, row.clone()));
                 Ok(())
             }
         }
@@ -189,13 +203,16 @@ impl Tables {
 
     /// Removes slots whose time has come. To be called now and then.
     pub fn reap(&mut self, now: Instant) {
-        while let Some(&(due, set, generation, count)) = self.retired.first()
-            && due <= now
-        {
-            self.retired.remove(0);
-            for index in 0..count {
-                let removed = self.slots.remove(&SlotKey { set, generation, index });
-                if let Err(error) = ignore_missing(removed) {
+        while self.retired.first().is_some_and(|&(due, ..)| due <= now) {
+            let (_, set, generation, row) = self.retired.remove(0);
+            let slots = row.keys(set, generation).map(|key| self.slots.remove(&key));
+            let mut removed: Vec<_> = slots.collect();
+            removed.extend(
+                (0..row.chunks)
+                    .map(|chunk| self.lookups.remove(&ChunkKey { set, generation, chunk })),
+            );
+            for result in removed {
+                if let Err(error) = ignore_missing(result) {
                     tracing::warn!(%error, set, generation, "removing a retired slot failed");
                 }
             }
@@ -216,11 +233,19 @@ impl Tables {
             if retired(set, generation) {
                 continue;
             }
-            let slots = contents.slots.entry((set, generation)).or_default();
-            if slots.len() <= index as usize {
-                slots.resize(index as usize + 1, Slot::default());
+            contents.slots.entry((set, generation)).or_default().found(index, slot);
+        }
+        for key in self.lookups.keys() {
+            let ChunkKey { set, generation, chunk } = key?;
+            if retired(set, generation) {
+                continue;
             }
-            slots[index as usize] = slot;
+            let row = contents.slots.entry((set, generation)).or_default();
+            row.chunks = row.chunks.max(chunk + 1);
+        }
+        for entry in &self.policies {
+            let (id, policy) = entry?;
+            contents.policies.insert(id, policy);
         }
         for entry in &self.backends {
             let (id, backend) = entry?;
@@ -271,11 +296,16 @@ impl Tables {
     }
 
     pub fn fill(&self) -> Vec<Fill> {
-        let retired: usize = self.retired.iter().map(|&(.., count)| count as usize).sum();
+        let retired = |count: fn(&Row) -> usize| -> usize {
+            self.retired.iter().map(|(.., row)| count(row)).sum()
+        };
+        let slots = self.contents.slot_count() + retired(Row::entry_count);
+        let chunks = self.contents.chunk_count() + retired(|row| row.chunks as usize);
         let fill = |map, used, capacity| Fill { map, used, capacity };
         vec![
             fill(map::FRONTENDS, self.contents.frontends.len(), capacity::FRONTENDS),
-            fill(map::SLOTS, self.contents.slot_count() + retired, capacity::SLOTS),
+            fill(map::SLOTS, slots, capacity::SLOTS),
+            fill(map::LOOKUPS, chunks, capacity::LOOKUPS),
             fill(map::BACKENDS, self.contents.backends.len(), capacity::BACKENDS),
             fill(map::SERVICES, self.contents.services.len(), capacity::SERVICES),
             fill(map::CONNECTIONS, self.connections.keys().count(), capacity::CONNECTIONS),

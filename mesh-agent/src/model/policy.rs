@@ -58,6 +58,10 @@ impl Timeouts {
     pub const CONNECT_RANGE: (Duration, Duration) =
         (Duration::from_millis(100), Duration::from_secs(1));
 
+    /// How long data may stay unacknowledged on the kernel path before its
+    /// connection is given up: longer than a network takes to find another way.
+    pub const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
     /// As set, or the longest that is chosen by itself.
     pub fn connect_at_most(&self) -> Duration {
         self.connect.unwrap_or(Self::CONNECT_RANGE.1)

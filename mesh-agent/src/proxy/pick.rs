@@ -8,7 +8,7 @@ use super::connection::Connection;
 use crate::{
     balance::{Ask, key},
     model::{Algorithm, HashOn},
-    registry::ServicePort,
+    registry::{ServicePort, Subset},
 };
 
 /// For whom an instance is picked.
@@ -45,6 +45,11 @@ impl Caller {
         Self { workload: workload(connection), key: Some(key), subset: None }
     }
 
+    /// The subset that it is for.
+    pub fn subset(self, port: &ServicePort) -> Option<&Subset> {
+        self.subset.and_then(|index| port.subsets.get(index))
+    }
+
     /// Only instances of this subset will do.
     pub fn within(self, subset: Option<usize>) -> Self {
         Self { subset, ..self }
@@ -58,7 +63,7 @@ pub(super) fn pick(
     caller: Caller,
     usable: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let subset = caller.subset.and_then(|index| port.subsets.get(index));
+    let subset = caller.subset(port);
     let balancer = subset.map_or(&port.balancer, |subset| &subset.balancer);
     // A client may keep to an instance that this route doesn't lead to.
     let usable = |index: usize| {

@@ -11,19 +11,24 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, task::coop::consume_budget};
 
 use super::{
+    attempts::Picked,
     connection::{Connection, add},
     pick::Caller,
-    upstream::{self, Attempts, InFlight},
+    upstream::{self, InFlight},
 };
-use crate::registry::Endpoint;
+use crate::{health::Outcome, registry::Endpoint};
 
 /// Serves a connection of a `tcp` port.
 pub(super) async fn serve(connection: &Connection, client: TcpStream) {
     let port = connection.port();
     connection.protocol.set("tcp");
-    let mut attempts = Attempts::new(Caller::connection(connection, &port));
-    match upstream::connect_any(connection, &port, &mut attempts).await {
-        Ok((endpoint, server)) => {
+    let caller = Caller::connection(connection, &port);
+    match upstream::connect_any(connection, &port, caller).await {
+        Ok((Picked { endpoint, probe }, server)) => {
+            if probe.is_some() {
+                // Of a stream of bytes the agent can't tell what is an answer.
+                port.report(&endpoint, Outcome::Answered, probe.as_ref());
+            }
             let _in_flight = InFlight::new(&endpoint);
             tunnel(connection, &endpoint, &client, &server, Early::default()).await;
         }

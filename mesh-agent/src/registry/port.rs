@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
 use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
+    health::{Health, Outliers},
     model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
+    net,
+    retry::{Budget, Handshakes},
     route::Routes,
 };
 
@@ -21,6 +24,9 @@ use crate::{
 pub(super) struct Kept {
     cursor: Arc<AtomicU64>,
     stats: Arc<PortStats>,
+    outliers: Arc<Outliers>,
+    budget: Arc<Budget>,
+    handshakes: Arc<Handshakes>,
     affinity: Arc<Affinity>,
     pub instances: HashMap<SocketAddr, KeptInstance>,
 }
@@ -29,16 +35,20 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct KeptInstance {
     pub live: Arc<Live>,
+    health: Arc<Health>,
     /// Whether it was failing when the port was last built.
     failing: bool,
 }
 
 impl Kept {
     /// The cursor starts at random, so that nodes don't march in step.
-    pub fn at_random() -> Self {
+    pub fn new(health_changed: &Arc<Notify>) -> Self {
         Self {
             cursor: Arc::new(AtomicU64::new(u64::from(rand::random::<u32>()))),
             stats: Arc::default(),
+            outliers: Arc::new(Outliers::new(Arc::clone(health_changed))),
+            budget: Arc::default(),
+            handshakes: Arc::default(),
             affinity: Arc::default(),
             instances: HashMap::new(),
         }
@@ -63,6 +73,7 @@ struct Found<'a> {
     address: SocketAddr,
     instance: &'a Instance,
     live: Arc<Live>,
+    health: Arc<Health>,
     state: State,
     /// It is new among others, or has just come back.
     entry: Option<Entrance>,
@@ -104,6 +115,9 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         panic: tiers.panic,
         affinity: Arc::clone(&kept.affinity),
         stats: Arc::clone(&kept.stats),
+        outliers: Arc::clone(&kept.outliers),
+        budget: Arc::clone(&kept.budget),
+        handshakes: Arc::clone(&kept.handshakes),
     }
 }
 
@@ -127,6 +141,7 @@ impl Found<'_> {
             locality: self.instance.locality.clone(),
             labels: Arc::clone(&self.instance.labels),
             live: Arc::clone(&self.live),
+            health: Arc::clone(&self.health),
         }
     }
 }
@@ -142,7 +157,14 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
         let before = known.remove(&address);
         let new = before.is_none() && !first;
         let mut keep = before.unwrap_or_default();
-        let state = if keep.live.is_drained() { State::Drained } else { State::Available };
+        if !plan.policy.failover.ejection {
+            keep.health.set_returned(net::monotonic_ns());
+        }
+        let state = match (keep.live.is_drained(), keep.health.is_failing()) {
+            (true, _) => State::Drained,
+            (false, true) => State::Failing,
+            (false, false) => State::Available,
+        };
         let returned = keep.failing && state == State::Available;
         keep.failing = state == State::Failing;
         let entry = match (new, returned) {
@@ -150,8 +172,9 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
             (_, true) => Some(Entrance::Returned),
             _ => None,
         };
-        let live = Arc::clone(&place.insert(keep).live);
-        found.push(Found { address, instance, live, state, entry });
+        let keep = place.insert(keep);
+        let (live, health) = (Arc::clone(&keep.live), Arc::clone(&keep.health));
+        found.push(Found { address, instance, live, health, state, entry });
     }
     found
 }

@@ -1,11 +1,9 @@
-//! Bodies on their way through: streamed, never collected.
+//! Bodies on their way to the client: streamed, never collected.
 
 use std::{
-    cell::{Cell, RefCell},
     error::Error,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,82 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::{expect::Gate, pool::Lease};
+use super::{pool::Lease, source::Source};
 use crate::proxy::upstream::InFlight;
 
 pub(super) type BodyError = Box<dyn Error + Send + Sync>;
-
-/// A client's request body, outside of any attempt: an attempt that never
-/// touched it leaves it to the next.
-#[derive(Debug)]
-pub(super) struct Source {
-    incoming: RefCell<Incoming>,
-    polled: Cell<bool>,
-    done: Cell<bool>,
-}
-
-impl Source {
-    pub fn new(incoming: Incoming) -> Rc<Self> {
-        let done = incoming.is_end_stream();
-        Rc::new(Self {
-            incoming: RefCell::new(incoming),
-            polled: Cell::new(false),
-            done: Cell::new(done),
-        })
-    }
-
-    /// Whether another attempt can send the same body.
-    pub fn is_replayable(&self) -> bool {
-        !self.polled.get() || self.is_empty()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.done.get() && !self.polled.get()
-    }
-
-    /// Whether all of it has been sent.
-    pub fn is_done(&self) -> bool {
-        self.done.get()
-    }
-}
-
-/// The body of one attempt.
-#[derive(Debug)]
-pub(super) struct RequestBody {
-    pub source: Rc<Source>,
-    /// Opens when the instance wants the body.
-    pub gate: Option<Arc<Gate>>,
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(gate) = &self.gate {
-            ready!(gate.poll_open(context));
-        }
-        let source = &self.source;
-        source.polled.set(true);
-        let incoming = &mut *source.incoming.borrow_mut();
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
-        if frame.is_none() || incoming.is_end_stream() {
-            source.done.set(true);
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.source.incoming.borrow().is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.source.incoming.borrow().size_hint()
-    }
-}
 
 /// What a client gets: an instance's body, or the agent's own line.
 pub(super) enum ResponseBody {

@@ -20,7 +20,8 @@ use crate::{proxy::upstream::InFlight, registry::Endpoint};
 
 impl Exchange<'_> {
     pub async fn finish(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
-        let Answer { endpoint, response, mut lease, in_flight } = answer;
+        let Answer { endpoint, response, mut lease, in_flight, .. } = answer;
+        self.source.forget();
         if response.status().is_server_error() {
             self.port.stats.errors.fetch_add(1, Ordering::Relaxed);
         }

@@ -21,11 +21,11 @@ use tokio::{
 };
 
 use super::{
-    body::RequestBody,
     io::{Greeting, Said, UpstreamIo},
     local::LocalExecutor,
+    source::RequestBody,
 };
-use crate::registry::Endpoint;
+use crate::{proxy::upstream::ConnectError, registry::Endpoint};
 
 /// Of an HTTP/1 response, head or body: what a client that reads slowly costs,
 /// about three times, as each piece waits whole until it has been taken.
@@ -49,8 +49,11 @@ pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr), Rc<Pool>>>)
 pub(super) struct Pool {
     http1: RefCell<Vec<(Http1, Instant)>>,
     http2: RefCell<Vec<Rc<Http2>>>,
-    /// One HTTP/2 connection is opened at a time: those who wait will share it.
+    /// One HTTP/2 connection is opened at a time: those who wait will share it,
+    /// or its failure.
     pub connecting: Mutex<()>,
+    /// The last failure to open one, and when.
+    failure: RefCell<Option<(Instant, ConnectError)>>,
 }
 
 /// An HTTP/1 connection; closed when dropped.
@@ -160,6 +163,26 @@ impl Pool {
         all.retain(|one| !one.sender.is_closed() && !one.retired.get());
         let one = all.iter().find(|one| one.streams.get() < one.allowed.get())?;
         Some(one.stream())
+    }
+}
+
+impl Pool {
+    /// Why no connection came about since `since`, for those who waited for one:
+    /// each trying for itself would make the last wait for all before it.
+    pub fn failed_since(&self, since: Instant) -> Option<ConnectError> {
+        let failure = self.failure.borrow();
+        failure.as_ref().filter(|(at, _)| *at >= since).map(|(_, error)| error.again())
+    }
+
+    pub fn note_failure(&self, error: &ConnectError) {
+        *self.failure.borrow_mut() = Some((Instant::now(), error.again()));
+    }
+
+    /// No further request on the connections of before: an instance that was
+    /// in exile may be another by now.
+    pub fn retire(&self) {
+        self.http1.borrow_mut().clear();
+        self.http2.borrow_mut().clear();
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{error::Failure, exchange::Exchange};
 use crate::{
-    model::{Port, Retry, RouteBackend, Transport},
+    model::{Port, RouteBackend, Transport},
     proxy::upstream::ConnectError,
     registry::ServicePort,
 };
@@ -79,11 +79,5 @@ impl Exchange<'_> {
         if let Some(route) = &self.route {
             route.response.apply(headers);
         }
-    }
-
-    /// The route's, or the policy's.
-    pub fn retry(&self) -> &Retry {
-        let own = self.route.as_ref().and_then(|route| route.retry.as_ref());
-        own.unwrap_or(&self.port.policy.retry)
     }
 }

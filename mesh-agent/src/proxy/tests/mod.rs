@@ -2,6 +2,7 @@
 
 mod detect;
 mod drain;
+mod failover;
 mod http1;
 mod http2;
 mod redirected;

@@ -1,0 +1,85 @@
+//! A service's policy as the hooks read it.
+
+use std::{sync::LazyLock, time::Duration};
+
+use mesh_common::{
+    ejection,
+    policy::{MAX_TIERS, Policy, SLOW_START_STEPS, flag},
+};
+use nix::time::{ClockId, clock_getres};
+
+use super::limits::limit;
+use crate::{
+    model::{SlowStart, Timeouts},
+    registry::ServicePort,
+};
+
+/// SYNs that a connect timeout has room for.
+const SYNS: u64 = 3;
+/// How long a probe may wait for an answer where no timeout says it.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Ticks of the kernel's clock per second, which is how it counts timeouts: the
+/// coarse clocks go by them.
+static TICKS_PER_SECOND: LazyLock<u64> = LazyLock::new(|| {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |tick| tick.tv_nsec());
+    // Unknown: as many as a tick of the slowest configuration has.
+    u64::try_from(tick).ok().filter(|&ns| ns > 0).map_or(100, |ns| 1_000_000_000 / ns)
+});
+
+/// The policy of a service port.
+pub(super) fn policy(port: &ServicePort) -> Policy {
+    let mut policy = Policy::default();
+    eject(port, &mut policy);
+    wait(&port.policy.timeouts, &mut policy);
+    start_slowly(port.policy.slow_start.unwrap_or_default(), &mut policy);
+    limit(port, &mut policy);
+    policy.affinity_ns = port.policy.session_affinity.map_or(0, nanos);
+    policy
+}
+
+fn eject(port: &ServicePort, policy: &mut Policy) {
+    let failover = &port.policy.failover;
+    if !failover.ejection {
+        return;
+    }
+    policy.flags |= flag::EJECT;
+    policy.connect_failures = failover.consecutive.connect;
+    policy.response_failures = failover.consecutive.responses;
+    policy.eject_base_ns = nanos(failover.base);
+    policy.eject_max_ns = nanos(failover.max);
+    let mut sizes = [0; MAX_TIERS];
+    for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.effective_weight().0 > 0) {
+        sizes[usize::from(super::row::tier(endpoint)).min(MAX_TIERS - 1)] += 1;
+    }
+    policy.max_ejected =
+        sizes.map(|size| ejection::allowed(size, u32::from(failover.max_ejected.0)));
+}
+
+fn wait(timeouts: &Timeouts, policy: &mut Policy) {
+    let connect = timeouts.connect_at_most();
+    policy.syn_timeout_ms = millis(connect).max(1);
+    let ticks = u64::from(policy.syn_timeout_ms) * *TICKS_PER_SECOND / 1000 / SYNS;
+    policy.syn_repeat_ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
+    policy.user_timeout_ms = millis(Timeouts::UNACKNOWLEDGED.max(connect));
+    policy.response_timeout_ns = timeouts.request.map_or(0, nanos);
+    policy.probe_ns = nanos(connect.saturating_add(timeouts.request.unwrap_or(PROBE)));
+}
+
+/// The curve in steps: the hooks have integers only.
+fn start_slowly(slow_start: SlowStart, policy: &mut Policy) {
+    policy.slow_start_ns = nanos(slow_start.window);
+    for (step, share) in policy.slow_start.iter_mut().enumerate() {
+        let age = (step as f64 + 0.5) / SLOW_START_STEPS as f64;
+        let grown = age.powf(1.0 / slow_start.aggression.factor());
+        *share = (grown.max(slow_start.min_weight.share()).min(1.0) * f64::from(u16::MAX)) as u16;
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,152 @@
+//! Everything that stands in the maps under one set and generation: what the
+//! clients of one family of one service port are picked from.
+
+use mesh_common::{
+    address::Address,
+    backend::{BY_BACKEND, EACH, Slot, SlotKey},
+    hash,
+    lookup::{CHUNK, Chunk},
+    maglev::{self, Contender},
+};
+
+use crate::{balance, model::Algorithm, registry::ServicePort};
+
+/// The chunks of a lookup table.
+pub(super) const CHUNKS: u32 = maglev::SIZE.div_ceil(CHUNK) as u32;
+
+/// A row of slots, and what is derived from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Row {
+    /// In the order of the turns.
+    pub slots: Vec<Slot>,
+    /// How many further slots name each backend once.
+    pub each: u32,
+    /// Backends, sorted, that have a slot by their id.
+    pub members: Vec<u32>,
+    /// Chunks of the lookup table.
+    pub chunks: u32,
+}
+
+impl Row {
+    /// What clients of a family pick from.
+    ///
+    /// An IPv4 socket can reach IPv4 only. An IPv6 socket can reach both (IPv4
+    /// as v4-mapped), but only where the application allows it: so it gets IPv4
+    /// backends only where there are no others.
+    pub fn new(port: &ServicePort, backends: &[u32], v4: bool) -> Self {
+        let of_family = |v4: bool| -> Vec<usize> {
+            (0..backends.len())
+                .filter(|&index| port.endpoints[index].address.is_ipv4() == v4)
+                .collect()
+        };
+        let mut usable = of_family(v4);
+        if usable.is_empty() && !v4 {
+            usable = of_family(true);
+        }
+        let hashed = port.policy.algorithm == Algorithm::ConsistentHash;
+        let slots: Vec<Slot> = (turns(port, &usable, hashed).iter())
+            .map(|&turn| {
+                let index = usable[turn as usize];
+                let endpoint = &port.endpoints[index];
+                Slot {
+                    address: Address::from(endpoint.address),
+                    backend: backends[index],
+                    weight: endpoint.effective_weight().0,
+                    tier: endpoint.tier,
+                }
+            })
+            .collect();
+        Self::of(slots, port.policy.session_affinity.is_some(), hashed)
+    }
+
+    fn of(slots: Vec<Slot>, affinity: bool, hashed: bool) -> Self {
+        let mut members: Vec<u32> = slots.iter().map(|slot| slot.backend).collect();
+        members.sort_unstable();
+        members.dedup();
+        let each = if members.len() == slots.len() { 0 } else { members.len() as u32 };
+        let chunks = if hashed && !slots.is_empty() { CHUNKS } else { 0 };
+        Self { each, chunks, members: if affinity { members } else { Vec::new() }, slots }
+    }
+
+    /// How many different backends have slots.
+    pub fn backends(&self) -> u32 {
+        if self.each > 0 { self.each } else { self.slots.len() as u32 }
+    }
+
+    /// All of its entries in the map of slots: index and value.
+    pub fn entries(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        let mut seen: Vec<&Slot> = Vec::new();
+        if self.each > 0 || !self.members.is_empty() {
+            seen.extend(&self.slots);
+            seen.sort_unstable_by_key(|slot| slot.backend);
+            seen.dedup_by_key(|slot| slot.backend);
+        }
+        let each = if self.each > 0 { seen.clone() } else { Vec::new() };
+        let by_backend = if self.members.is_empty() { Vec::new() } else { seen };
+        (0..)
+            .zip(&self.slots)
+            .chain((EACH..).zip(each))
+            .chain(by_backend.into_iter().map(|slot| (BY_BACKEND | slot.backend, slot)))
+    }
+
+    /// How many entries that are.
+    pub fn entry_count(&self) -> usize {
+        self.slots.len() + self.each as usize + self.members.len()
+    }
+
+    /// Where they stand; also what an agent left that died while it wrote.
+    pub fn keys(&self, set: u32, generation: u32) -> impl Iterator<Item = SlotKey> {
+        (0..self.slots.len() as u32)
+            .chain((0..self.each).map(|nth| EACH | nth))
+            .chain(self.members.iter().map(|id| BY_BACKEND | id))
+            .map(move |index| SlotKey { set, generation, index })
+    }
+
+    /// Takes in an entry as it is found in the map.
+    pub fn found(&mut self, index: u32, slot: Slot) {
+        if index & BY_BACKEND != 0 {
+            let id = index & !BY_BACKEND;
+            if let Err(at) = self.members.binary_search(&id) {
+                self.members.insert(at, id);
+            }
+        } else if index & EACH != 0 {
+            self.each = self.each.max((index & !EACH) + 1);
+        } else {
+            if self.slots.len() <= index as usize {
+                self.slots.resize(index as usize + 1, Slot::default());
+            }
+            self.slots[index as usize] = slot;
+        }
+    }
+
+    /// The lookup table of consistent hashing, in chunks.
+    pub fn lookup(&self) -> Vec<Chunk> {
+        let mut contenders: Vec<Contender> = (0u16..)
+            .zip(&self.slots)
+            .map(|(index, slot)| {
+                Contender::new(index, u32::from(slot.weight), hash::address(&slot.address))
+            })
+            .collect();
+        let mut table = vec![0; maglev::SIZE];
+        maglev::fill(&mut contenders, &mut table);
+        (table.chunks(CHUNK))
+            .map(|part| {
+                let mut chunk = Chunk { slots: [0; CHUNK] };
+                chunk.slots[..part.len()].copy_from_slice(part);
+                chunk
+            })
+            .collect()
+    }
+}
+
+/// Indices into `usable`, as often as each one's turn comes. In consistent
+/// hashing the lookup table has the weights, and each has one.
+fn turns(port: &ServicePort, usable: &[usize], hashed: bool) -> Vec<u32> {
+    let turns = usable.iter().map(|&index| port.endpoints[index].turns);
+    if hashed {
+        // A table's entries have 16 bits, the last of which marks free places.
+        let live = (0u32..).zip(turns).filter(|&(_, turns)| turns > 0);
+        return live.map(|(index, _)| index).take(usize::from(u16::MAX)).collect();
+    }
+    balance::schedule(turns).into_vec()
+}
