@@ -1,5 +1,5 @@
 //! What the hooks report: a namespace without a listener, a connection that
-//! closed or failed.
+//! closed or failed, a backend that was ejected or came back.
 
 use aya::maps::{MapData, RingBuf};
 pub use mesh_common::event::Event as Record;
@@ -15,6 +15,10 @@ pub enum Event {
     Closed(Record),
     /// A connection of the kernel path was never established.
     Failed(Record),
+    /// The hooks ejected a backend, for `duration_ns`.
+    Ejected(Record),
+    /// It serves again.
+    Returned(Record),
 }
 
 /// Reads reports, in batches.
@@ -51,6 +55,8 @@ impl Iterator for Events {
                 kind::NO_LISTENER => Event::NoListener { pid: record.pid, netns: record.netns },
                 kind::CLOSED => Event::Closed(record),
                 kind::FAILED => Event::Failed(record),
+                kind::EJECTED => Event::Ejected(record),
+                kind::RETURNED => Event::Returned(record),
                 _ => continue,
             });
         }

@@ -148,7 +148,7 @@ fn a_new_instance_is_a_new_generation_of_the_same_set() {
     let kinds: Vec<_> = (plan.operations.iter())
         .map(|operation| format!("{operation:?}").split([' ', '(']).next().unwrap().to_owned())
         .collect();
-    assert_eq!(kinds, ["AddBackend", "AddSlots", "PutFrontend", "RetireSlots"]);
+    assert_eq!(kinds, ["PutPolicy", "AddBackend", "AddSlots", "PutFrontend", "RetireSlots"]);
 }
 
 #[test]

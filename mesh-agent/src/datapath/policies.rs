@@ -50,7 +50,7 @@ fn eject(port: &ServicePort, policy: &mut Policy) {
     policy.eject_max_ns = nanos(failover.max);
     let mut sizes = [0; MAX_TIERS];
     for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.effective_weight().0 > 0) {
-        sizes[usize::from(super::row::tier(endpoint)).min(MAX_TIERS - 1)] += 1;
+        sizes[usize::from(endpoint.tier).min(MAX_TIERS - 1)] += 1;
     }
     policy.max_ejected =
         sizes.map(|size| ejection::allowed(size, u32::from(failover.max_ejected.0)));

@@ -5,6 +5,7 @@
 //! and upstream pools. Workers share atomics and immutable snapshots, never a
 //! lock on the request path.
 
+mod admission;
 mod attempts;
 mod connection;
 mod detect;

@@ -13,6 +13,7 @@ use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
 use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     health::{Health, Outliers},
+    limit::{Concurrency, Flow},
     model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
     net,
     retry::{Budget, Handshakes},
@@ -28,6 +29,7 @@ pub(super) struct Kept {
     budget: Arc<Budget>,
     handshakes: Arc<Handshakes>,
     affinity: Arc<Affinity>,
+    flow: Flow,
     pub instances: HashMap<SocketAddr, KeptInstance>,
 }
 
@@ -36,6 +38,7 @@ pub(super) struct Kept {
 pub(super) struct KeptInstance {
     pub live: Arc<Live>,
     health: Arc<Health>,
+    concurrency: Arc<Concurrency>,
     /// Whether it was failing when the port was last built.
     failing: bool,
 }
@@ -50,6 +53,7 @@ impl Kept {
             budget: Arc::default(),
             handshakes: Arc::default(),
             affinity: Arc::default(),
+            flow: Flow::default(),
             instances: HashMap::new(),
         }
     }
@@ -74,6 +78,7 @@ struct Found<'a> {
     instance: &'a Instance,
     live: Arc<Live>,
     health: Arc<Health>,
+    concurrency: Arc<Concurrency>,
     state: State,
     /// It is new among others, or has just come back.
     entry: Option<Entrance>,
@@ -89,6 +94,7 @@ enum Entrance {
 pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort {
     let Plan { spec, policy, .. } = plan;
     let found = find(plan, port, kept);
+    kept.flow = kept.flow.renewed(policy);
     let members: Vec<_> = found.iter().map(Found::member).collect();
     let tiers = Tiers::new(plan.node, &policy.locality, &members);
     let turns = tiers.turns(&members);
@@ -118,6 +124,7 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         outliers: Arc::clone(&kept.outliers),
         budget: Arc::clone(&kept.budget),
         handshakes: Arc::clone(&kept.handshakes),
+        flow: kept.flow.clone(),
     }
 }
 
@@ -142,6 +149,7 @@ impl Found<'_> {
             labels: Arc::clone(&self.instance.labels),
             live: Arc::clone(&self.live),
             health: Arc::clone(&self.health),
+            concurrency: Arc::clone(&self.concurrency),
         }
     }
 }
@@ -173,8 +181,10 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
             _ => None,
         };
         let keep = place.insert(keep);
+        keep.concurrency.configure(plan.policy.adaptive_concurrency.as_ref());
         let (live, health) = (Arc::clone(&keep.live), Arc::clone(&keep.health));
-        found.push(Found { address, instance, live, health, state, entry });
+        let concurrency = Arc::clone(&keep.concurrency);
+        found.push(Found { address, instance, live, health, concurrency, state, entry });
     }
     found
 }

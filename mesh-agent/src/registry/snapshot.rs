@@ -12,6 +12,7 @@ use super::index::Index;
 use crate::{
     balance::{Affinity, Balancer, Live, Tier},
     health::{Health, Outliers},
+    limit::{Concurrency, Flow},
     model::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
@@ -70,6 +71,8 @@ pub struct ServicePort {
     pub budget: Arc<Budget>,
     /// How long connecting to its instances takes.
     pub handshakes: Arc<Handshakes>,
+    /// Its limits; their state outlives snapshots.
+    pub flow: Flow,
 }
 
 /// The instances of a service port that have certain labels.
@@ -98,6 +101,7 @@ pub struct Endpoint {
     pub labels: Labels,
     pub live: Arc<Live>,
     pub health: Arc<Health>,
+    pub concurrency: Arc<Concurrency>,
 }
 
 impl Endpoint {

@@ -9,11 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::{pool::Lease, source::Source};
-use crate::proxy::upstream::InFlight;
+use super::{paced::Paced, pool::Lease, source::Source};
+use crate::{limit::Slot, proxy::upstream::InFlight};
 
 pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 
@@ -25,24 +24,32 @@ pub(super) enum ResponseBody {
 
 /// An instance's body, and what is given back when it ends.
 pub(super) struct Streamed {
-    incoming: Incoming,
+    incoming: Paced,
     /// `None` once the connection can serve the next request.
     lease: Option<Lease>,
     _in_flight: InFlight,
+    /// Counts the request as under way.
+    _slot: Option<Slot>,
     source: Rc<Source>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Streamed {
     pub fn new(
-        incoming: Incoming,
+        incoming: Paced,
         lease: Lease,
         in_flight: InFlight,
         source: Rc<Source>,
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> Self {
-        let mut this =
-            Self { incoming, lease: Some(lease), _in_flight: in_flight, source, deadline };
+        let mut this = Self {
+            incoming,
+            lease: Some(lease),
+            _in_flight: in_flight,
+            _slot: None,
+            source,
+            deadline,
+        };
         this.release_at_end();
         this
     }
@@ -79,6 +86,15 @@ impl Streamed {
             self.release();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl ResponseBody {
+    /// Keeps the request counted as under way until its answer has ended.
+    pub fn hold(&mut self, slot: Slot) {
+        if let Self::Streamed(streamed) = self {
+            streamed._slot = Some(slot);
+        }
     }
 }
 

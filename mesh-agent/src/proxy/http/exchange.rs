@@ -10,10 +10,12 @@ use http::{HeaderValue, Method, Request, Version, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{error::Failure, expect::Gate, headers, session::Session, source::Source};
+use super::{
+    error::Failure, expect::Gate, headers, paced::Paced, session::Session, source::Source,
+};
 use crate::{
     model::{FailoverMode, Retry},
-    proxy::attempts::Picked,
+    proxy::{attempts::Picked, pick::workload},
     registry::ServicePort,
     route::Route,
 };
@@ -68,7 +70,10 @@ impl<'a> Exchange<'a> {
             connect,
             upgrade,
             http10: head.version == Version::HTTP_10,
-            source: Source::new(incoming, replay),
+            source: Source::new(
+                Paced::new(incoming, &port.flow.upload, workload(&session.connection)),
+                replay,
+            ),
             gate: expects.then(Arc::<Gate>::default),
             deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
             told: Cell::new(false),

@@ -16,7 +16,10 @@ use super::{
     session::Session,
 };
 use crate::{
-    proxy::connection::{Stop, add},
+    proxy::{
+        admission,
+        connection::{Stop, add},
+    },
     registry::ServicePort,
 };
 
@@ -61,9 +64,11 @@ async fn forward(
 ) -> Result<Response<ResponseBody>, Failure> {
     // Read: what the head says to the agent itself.
     let (mut exchange, mut head) = Exchange::read(session, port, request, grpc)?;
+    // Admission: within what the policy lets through.
+    let admission = admission::request(&session.connection, &exchange.port, &head.headers)?;
     // Route: whose instances may answer, and what is changed on the way.
     exchange.route(&mut head)?;
-    exchange
+    let mut response = exchange
         .within_deadline(async {
             // Attempts: instance by instance, until one answers.
             let answer = exchange.attempts(head).await?;
@@ -72,7 +77,15 @@ async fn forward(
             exchange.change_response(response.headers_mut());
             Ok(response)
         })
-        .await
+        .await?;
+    if let Some(quota) = &admission.quota {
+        admission::tell(quota, response.headers_mut());
+    }
+    match &mut *session.tunnel.borrow_mut() {
+        Some(tunnel) => tunnel.slot = Some(admission.slot),
+        None => response.body_mut().hold(admission.slot),
+    }
+    Ok(response)
 }
 
 /// The agent's own answer.

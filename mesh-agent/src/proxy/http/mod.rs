@@ -14,6 +14,7 @@ mod interim;
 mod io;
 mod lease;
 mod local;
+mod paced;
 mod pool;
 mod route;
 mod send;

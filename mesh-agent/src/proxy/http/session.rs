@@ -43,6 +43,8 @@ pub(super) struct Tunnel {
     /// Read from it with the answer.
     pub early: Bytes,
     pub in_flight: crate::proxy::upstream::InFlight,
+    /// Counts the request as under way.
+    pub slot: Option<crate::limit::Slot>,
 }
 
 /// A request that is not served.

@@ -12,15 +12,14 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{body::BodyError, expect::Gate};
+use super::{body::BodyError, expect::Gate, paced::Paced};
 
 /// A client's request body, outside of any attempt. The first attempt isn't
 /// kept waiting: what passes is copied, up to `failover.replay` bytes.
 #[derive(Debug)]
 pub(super) struct Source {
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<Paced>,
     kept: RefCell<Kept>,
     /// The attempt that the body belongs to; all before it get no more of it.
     attempt: Cell<u32>,
@@ -42,7 +41,7 @@ enum Kept {
 
 impl Source {
     /// `replay`: how much of it is kept at most.
-    pub fn new(incoming: Incoming, replay: usize) -> Rc<Self> {
+    pub fn new(incoming: Paced, replay: usize) -> Rc<Self> {
         let done = incoming.is_end_stream();
         // Not even begun where it is known to be in vain.
         let limit = if incoming.size_hint().lower() > replay as u64 { 0 } else { replay };

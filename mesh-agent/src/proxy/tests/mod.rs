@@ -3,6 +3,7 @@
 mod detect;
 mod drain;
 mod failover;
+mod flow;
 mod http1;
 mod http2;
 mod redirected;
