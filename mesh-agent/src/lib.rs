@@ -16,4 +16,5 @@ pub mod net;
 pub mod proxy;
 pub mod registry;
 pub mod retry;
+pub mod route;
 pub mod telemetry;

@@ -48,6 +48,9 @@ pub struct Explanation {
     /// What the candidates' scores are, where two are compared by them.
     pub scored_by: Option<String>,
     pub candidates: Vec<Candidate>,
+    /// Of its requests, in the order of the file; a service without has none.
+    #[serde(default)]
+    pub routes: Vec<ExplainedRoute>,
     /// What would happen to new connections if the agent died.
     pub agent_gone: String,
     /// What the agent answers to a query for the hostname; empty where it was
@@ -73,4 +76,30 @@ pub struct Candidate {
     pub why: String,
     /// It would be picked now; by `random`, none is.
     pub next: bool,
+}
+
+/// A route of the service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedRoute {
+    pub name: String,
+    /// Which requests take it: any of these.
+    pub requests: Vec<String>,
+    /// What is done to them.
+    pub actions: Vec<String>,
+    /// Where they go; empty where they are redirected.
+    pub backends: Vec<ExplainedBackend>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedBackend {
+    pub service: String,
+    pub port: u16,
+    /// `version=v2`; empty where all instances will do.
+    pub subset: Vec<String>,
+    /// Of the route's requests, in percent.
+    pub share: f64,
+    /// That have the subset's labels.
+    pub instances: usize,
 }

@@ -24,7 +24,7 @@ pub use client::{Client, ClientError, Unreachable};
 pub use connection::{ConnectionView, Who};
 pub use control::{Control, ControlError};
 pub use endpoint::{EndpointState, EndpointView};
-pub use explain::{Candidate, ExplainRequest, Explanation};
+pub use explain::{Candidate, ExplainRequest, ExplainedBackend, ExplainedRoute, Explanation};
 pub use outcome::{DrainOutcome, DrainRequest, LogLevel, ReloadOutcome};
 pub use server::{serve_http, serve_socket};
 pub use service::{PortView, ServiceView, TierView};

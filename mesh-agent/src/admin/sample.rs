@@ -184,6 +184,18 @@ pub fn explanation() -> Explanation {
             candidate("10.1.0.5:9080", EndpointState::Available, 100.0, "in", true),
             candidate("10.1.0.6:9080", EndpointState::Drained, 0.0, "taken out by hand", false),
         ],
+        routes: vec![ExplainedRoute {
+            name: "canary".into(),
+            requests: vec!["host reviews, path below /v2, method GET".into()],
+            actions: vec!["timeout 2s".into()],
+            backends: vec![ExplainedBackend {
+                service: "reviews".into(),
+                port: 9080,
+                subset: vec!["version=v2".into()],
+                share: 100.0,
+                instances: 1,
+            }],
+        }],
         agent_gone: "the kernel balances it (onAgentFailure: open)".into(),
         dns_answer: vec!["10.96.0.11".into()],
         steps: vec!["10.96.0.11:9080/tcp is port 9080 of reviews".into()],

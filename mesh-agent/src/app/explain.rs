@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{agent::Agent, candidates};
+use super::{agent::Agent, candidates, routes};
 use crate::{
     admin::{ControlError, ExplainRequest, Explanation},
     model::{OnAgentFailure, Path as Way, Transport},
@@ -32,6 +32,7 @@ pub(super) fn explain(
         algorithm: None,
         scored_by: None,
         candidates: Vec::new(),
+        routes: Vec::new(),
         agent_gone: "nothing changes: the mesh has no part in it".to_owned(),
         dns_answer: Vec::new(),
         steps: Vec::new(),
@@ -54,6 +55,7 @@ pub(super) fn explain(
         return Ok(Explanation { reason: why, steps, ..explanation });
     };
     describe(agent, port, address, &mut explanation, &mut steps);
+    explanation.routes = routes::of(&snapshot, port);
     Ok(Explanation { steps, ..explanation })
 }
 

@@ -15,6 +15,7 @@ mod namespaces;
 mod pulse;
 mod reload;
 mod removal;
+mod routes;
 mod run;
 mod views;
 mod watch;

@@ -7,7 +7,9 @@ use super::{
     output::{Output, Sign, fields, table},
     unit,
 };
-use crate::admin::{Candidate, EndpointState, ExplainRequest, Explanation};
+use crate::admin::{
+    Candidate, EndpointState, ExplainRequest, ExplainedBackend, ExplainedRoute, Explanation,
+};
 
 /// Explains the decision for a destination: path, candidates, and why
 #[derive(Debug, clap::Args)]
@@ -94,6 +96,10 @@ pub(super) fn text(explanation: &Explanation) -> String {
         let headers = ["NEXT", "ADDRESS", "TIER", "WEIGHT", "SHARE", "SCORE", "STATE", "WHY"];
         text += &table(headers, explanation.candidates.iter().map(row));
     }
+    if !explanation.routes.is_empty() {
+        text += "\nROUTES\n";
+        text += &explanation.routes.iter().map(route).collect::<String>();
+    }
     if !explanation.steps.is_empty() {
         text += "\nSTEP BY STEP\n";
         let steps = explanation.steps.iter().enumerate();
@@ -101,6 +107,25 @@ pub(super) fn text(explanation: &Explanation) -> String {
             steps.map(|(at, step)| [format!("{}.", at + 1), step.clone()]).collect();
         text += &fields(&steps);
     }
+    text
+}
+
+/// Its name, and below it which requests take it, what is done to them, and
+/// where they go.
+fn route(route: &ExplainedRoute) -> String {
+    let mut text = format!("{}\n", route.name);
+    let requests = route.requests.iter().map(|one| format!("  requests  {one}\n"));
+    let actions = route.actions.iter().map(|one| format!("  action    {one}\n"));
+    let backends = route.backends.iter().map(|backend| {
+        let ExplainedBackend { service, port, subset, share, instances } = backend;
+        let subset = match subset.as_slice() {
+            [] => String::new(),
+            labels => format!(" with {}", labels.join(" ")),
+        };
+        let instances = unit::of(*instances, "instance");
+        format!("  to        {} {service}:{port}{subset}, {instances}\n", unit::percent(*share))
+    });
+    text.extend(requests.chain(actions).chain(backends));
     text
 }
 

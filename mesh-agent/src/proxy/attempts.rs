@@ -64,7 +64,7 @@ impl<'a> Attempts<'a> {
     pub fn first(&mut self, port: &ServicePort) -> Option<Picked> {
         port.budget.request(net::monotonic_ns());
         self.count = 1;
-        let picked = match port.probe() {
+        let picked = match port.probe(self.caller.subset(port)) {
             Some((endpoint, probe)) => Picked { endpoint, probe: Some(probe) },
             None => Picked { endpoint: self.pick(port)?, probe: None },
         };
@@ -97,13 +97,14 @@ impl<'a> Attempts<'a> {
     }
 
     fn pick(&self, port: &ServicePort) -> Option<Arc<Endpoint>> {
+        let panic = self.caller.subset(port).map_or(port.panic, |subset| subset.panic);
         let usable = |index: usize| {
             let endpoint = &port.endpoints[index];
-            (port.panic || endpoint.health.is_usable())
+            (panic || endpoint.health.is_usable())
                 && !self.tried.contains(&endpoint.address)
                 && (self.any_load || admission::has_room(endpoint))
         };
-        let index = pick(port, &port.balancer, self.caller, usable)?;
+        let index = pick(port, self.caller, usable)?;
         Some(Arc::clone(&port.endpoints[index]))
     }
 

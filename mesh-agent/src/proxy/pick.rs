@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use crate::{
-    balance::{Ask, Balancer, key},
+    balance::{Ask, key},
     model::{Algorithm, HashOn},
-    registry::ServicePort,
+    registry::{ServicePort, Subset},
 };
 
 /// For whom an instance is picked.
@@ -18,6 +18,8 @@ pub(super) struct Caller {
     workload: u64,
     /// What `consistentHash` goes by; `None` with other algorithms.
     key: Option<u64>,
+    /// Index in the port's subsets, where a route leads to one of them.
+    subset: Option<usize>,
 }
 
 impl Caller {
@@ -25,13 +27,13 @@ impl Caller {
     pub fn connection(connection: &Connection, port: &ServicePort) -> Self {
         let hashed = port.policy.algorithm == Algorithm::ConsistentHash;
         let key = hashed.then(|| source(connection, port));
-        Self { workload: workload(connection), key }
+        Self { workload: workload(connection), key, subset: None }
     }
 
     /// Of one request. Where it lacks what is hashed, its source is.
     pub fn request(connection: &Connection, port: &ServicePort, head: &request::Parts) -> Self {
         if port.policy.algorithm != Algorithm::ConsistentHash {
-            return Self { workload: workload(connection), key: None };
+            return Self { workload: workload(connection), key: None, subset: None };
         }
         let text = match &port.policy.hash_on {
             HashOn::Source => None,
@@ -40,7 +42,17 @@ impl Caller {
             HashOn::Cookie(name) => cookie(&head.headers, name),
         };
         let key = text.map_or_else(|| source(connection, port), key::text);
-        Self { workload: workload(connection), key: Some(key) }
+        Self { workload: workload(connection), key: Some(key), subset: None }
+    }
+
+    /// The subset that it is for.
+    pub fn subset(self, port: &ServicePort) -> Option<&Subset> {
+        self.subset.and_then(|index| port.subsets.get(index))
+    }
+
+    /// Only instances of this subset will do.
+    pub fn within(self, subset: Option<usize>) -> Self {
+        Self { subset, ..self }
     }
 }
 
@@ -48,10 +60,15 @@ impl Caller {
 /// that it had, as long as that is in the pool and usable.
 pub(super) fn pick(
     port: &ServicePort,
-    balancer: &Balancer,
     caller: Caller,
     usable: impl Fn(usize) -> bool,
 ) -> Option<usize> {
+    let subset = caller.subset(port);
+    let balancer = subset.map_or(&port.balancer, |subset| &subset.balancer);
+    // A client may keep to an instance that this route doesn't lead to.
+    let usable = |index: usize| {
+        usable(index) && subset.is_none_or(|subset| port.endpoints[index].has(&subset.labels))
+    };
     let now = Instant::now();
     let affinity = port.policy.session_affinity.map(|timeout| (&port.affinity, timeout));
     let kept = affinity.and_then(|(affinity, timeout)| {

@@ -16,7 +16,10 @@ use super::{
     index::Index,
     port::{self, Kept},
 };
-use crate::model::{Discovered, Instance, Locality, ServiceName, ServiceSpec};
+use crate::{
+    model::{Discovered, Instance, Locality, ServiceName, ServiceSpec},
+    route::Routes,
+};
 
 /// Owns what outlives a snapshot; the only writer.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Registry {
     discovered: HashMap<ServiceName, Vec<Arc<[Instance]>>>,
     /// By service: the labels that any route asks for.
     subsets: HashMap<ServiceName, Vec<Labels>>,
+    /// Compiled once for a configuration.
+    routes: HashMap<ServiceName, Arc<Routes>>,
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
@@ -45,6 +50,7 @@ impl Registry {
             specs: Vec::new(),
             discovered: HashMap::new(),
             subsets: HashMap::new(),
+            routes: HashMap::new(),
             ports: HashMap::new(),
             published: SnapshotReader::default(),
             generation: watch::Sender::new(0),
@@ -96,6 +102,7 @@ impl Registry {
         let discovered = std::mem::replace(&mut self.discovered, discovered);
         self.specs = specs.into_iter().map(Arc::new).collect();
         let subsets = std::mem::replace(&mut self.subsets, subsets(&self.specs));
+        self.routes = routes(&self.specs);
         let moved = std::mem::take(&mut self.moved);
         self.take_in(found);
         self.publish_all(|registry, spec| {
@@ -210,6 +217,7 @@ impl Registry {
             policy: &Arc::new(spec.policy.clone()),
             instances: &instances,
             subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
+            routes: &self.routes.get(&spec.name).cloned().unwrap_or_default(),
             now: Instant::now(),
         };
         let ports = (spec.ports.iter())
@@ -249,6 +257,11 @@ fn subsets(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Vec<Labels>> {
         }
     }
     subsets
+}
+
+fn routes(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Arc<Routes>> {
+    let some = specs.iter().filter(|spec| !spec.routes.is_empty());
+    some.map(|spec| (spec.name.clone(), Arc::new(Routes::new(&spec.routes)))).collect()
 }
 
 #[cfg(test)]

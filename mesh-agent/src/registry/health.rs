@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Endpoint, ServicePort};
+use super::{Endpoint, ServicePort, Subset};
 use crate::{
     health::{Outcome, Probe, Rules, Tier, Verdict},
     model::LocalityMode,
@@ -18,8 +18,9 @@ impl ServicePort {
         self.outliers.report(&endpoint.health, outcome, probe, &rules, at, tier);
     }
 
-    /// An instance whose exile is over, and the right to send it one request.
-    pub fn probe(&self) -> Option<(Arc<Endpoint>, Probe)> {
+    /// An instance whose exile is over, and the right to send it one request;
+    /// of the subset, where only that will do.
+    pub fn probe(&self, within: Option<&Subset>) -> Option<(Arc<Endpoint>, Probe)> {
         // Almost always: nothing is ejected.
         let mut ejected = self.endpoints.iter().filter(|one| one.health.is_ejected()).peekable();
         ejected.peek()?;
@@ -27,6 +28,7 @@ impl ServicePort {
         let at = (net::monotonic_ns(), rand::random());
         ejected
             .filter(|one| one.weight.0 > 0 && !one.live.is_drained())
+            .filter(|one| within.is_none_or(|subset| one.has(&subset.labels)))
             .filter(|one| one.tier == 0 || self.policy.locality.mode != LocalityMode::Strict)
             .find_map(|one| Some((one, self.outliers.claim(&one.health, &rules, at)?)))
             .map(|(one, probe)| (Arc::clone(one), probe))

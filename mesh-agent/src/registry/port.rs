@@ -17,6 +17,7 @@ use crate::{
     model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
     net,
     retry::{Budget, Handshakes},
+    route::Routes,
 };
 
 /// What a service port keeps from snapshot to snapshot.
@@ -67,6 +68,7 @@ pub(super) struct Plan<'a> {
     pub instances: &'a [&'a Instance],
     /// Those that routes send something to.
     pub subsets: &'a [Labels],
+    pub routes: &'a Arc<Routes>,
     pub now: Instant,
 }
 
@@ -111,6 +113,7 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         policy: Arc::clone(policy),
         balancer,
         subsets: subsets.collect(),
+        routes: Arc::clone(plan.routes),
         endpoints: (found.iter().zip(&turns).zip(&tiers.of))
             .map(|((found, &turns), &tier)| Arc::new(found.endpoint(turns, tier)))
             .collect(),

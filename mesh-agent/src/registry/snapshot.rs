@@ -17,6 +17,7 @@ use crate::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
     retry::{Budget, Handshakes, Reason},
+    route::Routes,
 };
 
 /// Everything that serves, at one moment.
@@ -55,6 +56,8 @@ pub struct ServicePort {
     pub balancer: Balancer,
     /// One for each set of labels that a route asks for.
     pub subsets: Vec<Subset>,
+    /// Of its service.
+    pub routes: Arc<Routes>,
     /// The nearest first.
     pub tiers: Vec<Tier>,
     /// Too few instances are available: those that fail are used as well.
@@ -102,6 +105,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+
     /// 0 where the instance gets nothing.
     pub fn effective_weight(&self) -> Weight {
         if self.turns == 0 { Weight(0) } else { self.weight }

@@ -8,7 +8,7 @@ const FOLDER: &str = "mesh-agent/src/";
 const LEVELS: [&[&str]; 8] = [
     &["model", "net"],
     &["config", "telemetry"],
-    &["balance", "health", "limit", "retry"],
+    &["balance", "health", "limit", "retry", "route"],
     &["registry", "discovery"],
     &["proxy", "dns", "datapath"],
     &["admin"],

@@ -328,7 +328,7 @@ fn merging() {
     check(
         &(service("    policy: {failover: {base: 2m}}\n")
             + "defaults: {policy: {failover: {max: 1m}}}"),
-        &[("5:32: services[0].policy.failover.base: ", "which is `1m`")],
+        &[("5:31: services[0].policy.failover.base: ", "which is `1m`")],
     );
     check(
         &(service("") + "defaults: {policy: {failover: {max: 1s}}}"),

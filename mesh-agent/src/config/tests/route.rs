@@ -146,6 +146,7 @@ fn backends_timeout_and_retry() {
     wrong("backends: [{service: c}]", "backends[0]", "no port 80 that speaks HTTP: add `port`");
     wrong("backends: [{service: b, port: 81}]", "backends[0].port", "no port 81 that speaks HTTP");
     wrong("backends: [{port: 9}]", "backends[0].port", "no port 9");
+    wrong("backends: [{weight: 0}]", "backends", "all have weight 0");
     wrong("backends: [{weight: -1}]", "backends[0].weight", "from 0 to");
     wrong("backends: [{}], filters: {redirect: {port: 1}}", "backends", "never get a request");
     wrong("retry: {perTryTimeout: 3s}, timeout: 1s", "retry.perTryTimeout", "longer than");
@@ -155,7 +156,7 @@ fn backends_timeout_and_retry() {
 #[test]
 fn routes_are_for_requests() {
     let routes = "    routes: [{name: x}, {name: x}]\n";
-    check(&service(routes), &[("5:31: services[0].routes[1].name: ", "another route")]);
+    check(&service(routes), &[("5:32: services[0].routes[1].name: ", "another route")]);
     let routes = "    routes: [{}]\n";
     check(
         &(service(routes) + "    path: kernel\n"),

@@ -32,6 +32,23 @@ impl<'a> Reporter<'a> {
         self.problems.push(at, path, message);
     }
 
+    /// Whether nothing below here was found wrong: what was is missing since,
+    /// and must not be reported as missing too.
+    fn is_spotless(&self, steps: &[Step<'_>]) -> bool {
+        let path = self.file.find(steps).0.to_string();
+        let below = |other: &str| {
+            other.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        !self.problems.problems.iter().any(|problem| below(&problem.path))
+    }
+
+    /// Reports that something is missing here.
+    fn missing(&mut self, steps: &[Step<'_>], message: String) {
+        if self.is_spotless(steps) {
+            self.report(steps, message);
+        }
+    }
+
     fn position(&self, steps: &[Step<'_>]) -> Position {
         self.file.find(steps).1
     }

@@ -96,12 +96,13 @@ fn above_zero(at: &At<'_>, policy: &Policy, reporter: &mut Reporter<'_>) {
 fn balancing(at: &At<'_>, policy: &Policy, whole: Option<&Policy>, reporter: &mut Reporter<'_>) {
     if on(&policy.session_affinity).is_some_and(|affinity| affinity.client_ip.is_none()) {
         let message = "names no kind of affinity: write `{clientIP: {}}`".into();
-        reporter.report(&at.key("sessionAffinity").0, message);
+        reporter.missing(&at.key("sessionAffinity").0, message);
     }
     let own_hash = policy.load_balancer.as_ref().and_then(|balancer| balancer.full().hash_on);
     let algorithm = whole.map(|whole| whole.model().algorithm);
     if let (Some(_), Some(algorithm)) = (own_hash, algorithm)
         && algorithm != Algorithm::ConsistentHash
+        && reporter.is_spotless(&at.key("loadBalancer").0)
     {
         let message = format!(
             "has no effect with `{algorithm}`: set `algorithm: consistentHash`, or remove it"
@@ -160,7 +161,7 @@ fn health_check(
     } else if whole.is_none_or(|whole| whole.kinds().is_empty()) {
         let message =
             "doesn't say how to ask: add `tcp: {}`, `http: {path: /healthz}` or `grpc: {}`";
-        reporter.report(&at.0, message.into());
+        reporter.missing(&at.0, message.into());
     }
 }
 
@@ -168,7 +169,7 @@ fn bandwidth(at: &At<'_>, whole: Option<&Bandwidth>, reporter: &mut Reporter<'_>
     let Some(whole) = whole else { return };
     if whole.upload.is_none() && whole.download.is_none() {
         let message = "limits neither direction: add `upload`, `download` or both";
-        reporter.report(&at.0, message.into());
+        reporter.missing(&at.0, message.into());
     }
     for (key, rate) in [("upload", whole.upload), ("download", whole.download)] {
         // Less than two full packets each second can't be held evenly.
@@ -228,11 +229,13 @@ pub fn check_service(
 /// Why nobody reads requests of this service.
 pub fn no_requests(service: &Service) -> Option<String> {
     let kernel = PathChoice::from(service.path) == PathChoice::Kernel;
-    let mut protocols = service.ports.iter().flatten().map(|port| Protocol::from(port.protocol));
+    let ports = service.ports.as_deref().unwrap_or_default();
+    let mut protocols = ports.iter().map(|port| Protocol::from(port.protocol));
     if kernel {
         return Some("with `path: kernel` nobody reads requests: use `path: auto`".into());
     }
-    let none = protocols.all(|protocol| !protocol.is_http() && protocol != Protocol::Auto);
+    let none = protocols.len() > 0
+        && protocols.all(|protocol| !protocol.is_http() && protocol != Protocol::Auto);
     none.then(|| "none of the service's ports speaks HTTP: set their `protocol`".into())
 }
 

@@ -43,7 +43,7 @@ fn matches(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
             && path.kinds() != 1
         {
             let message = "must have one of `exact`, `prefix` and `regex`".into();
-            reporter.report(&at.key("path").0, message);
+            reporter.missing(&at.key("path").0, message);
         }
         for (index, header) in one.headers.iter().enumerate() {
             self::header(&at.key("headers").key(index), header, reporter);
@@ -58,7 +58,7 @@ fn matches(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
 
 fn header(at: &At<'_>, header: &HeaderMatch, reporter: &mut Reporter<'_>) {
     if header.kinds() != 1 {
-        reporter.report(&at.0, "must have one of `exact`, `regex` and `present`".into());
+        reporter.missing(&at.0, "must have one of `exact`, `regex` and `present`".into());
     } else if header.present == Some(false) {
         let message = "can only be `true`: absence can't be asked for";
         reporter.report(&at.key("present").0, message.into());
@@ -101,7 +101,7 @@ fn filters(at: &At<'_>, filters: &Filters, reporter: &mut Reporter<'_>) {
             }
         }
         if changes.names().next().is_none() {
-            reporter.report(&at.0, "changes nothing: add `set`, `add` or `remove`".into());
+            reporter.missing(&at.0, "changes nothing: add `set`, `add` or `remove`".into());
         }
     }
     if let Some(redirect) = &filters.redirect {
@@ -122,7 +122,7 @@ fn filters(at: &At<'_>, filters: &Filters, reporter: &mut Reporter<'_>) {
         if !elsewhere {
             let message =
                 "leads back to where it came from: add `scheme`, `host`, `port` or `path`";
-            reporter.report(&at.0, message.into());
+            reporter.missing(&at.0, message.into());
         }
     }
 }
@@ -136,6 +136,11 @@ fn backends(
 ) {
     if route.filters.redirect.is_some() && !route.backends.is_empty() {
         let message = "never get a request: the route redirects; remove one of the two";
+        reporter.report(&at.key("backends").0, message.into());
+    }
+    let none = route.backends.iter().all(|backend| backend.weight == Some(0));
+    if none && !route.backends.is_empty() {
+        let message = "all have weight 0: nothing would answer; give one a weight";
         reporter.report(&at.key("backends").0, message.into());
     }
     for (index, backend) in route.backends.iter().enumerate() {

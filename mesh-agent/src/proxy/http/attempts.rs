@@ -35,6 +35,7 @@ impl Exchange<'_> {
     pub async fn attempts(&self, mut head: request::Parts) -> Result<Answer, Failure> {
         let port = &self.port;
         let caller = Caller::request(&self.session.connection, port, &head);
+        let caller = caller.within(self.subset);
         let mut attempts = Attempts::new(port, self.retry(), caller);
         let (first, mut stream) = match self.session.opened.take() {
             Some((picked, stream)) => {

@@ -33,8 +33,11 @@ pub(super) enum Failure {
     PerTryTimeout(std::net::SocketAddr),
     #[error("CONNECT over HTTP/2 is not supported")]
     NoTunnel,
-    #[error("no whole response within policy.timeout.request")]
+    #[error("no whole response within policy.timeout.request, or the route's timeout")]
     RequestTimeout,
+    /// A route's answer: nothing has failed.
+    #[error("redirected to {location}")]
+    Redirect { status: StatusCode, location: String },
 }
 
 impl Failure {
@@ -68,6 +71,7 @@ impl Failure {
             Self::PerTryTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "per-try-timeout", 4),
             Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
+            Self::Redirect { status, .. } => (*status, "redirect", 12),
         }
     }
 
@@ -86,6 +90,14 @@ impl Failure {
     pub fn response(&self, grpc: bool) -> Response<ResponseBody> {
         let (status, name, grpc_status) = self.code();
         let text = self.to_string();
+        if let Self::Redirect { location, .. } = self {
+            let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text + "\n"))));
+            *response.status_mut() = status;
+            let location = HeaderValue::try_from(location)
+                .expect("made of a request's own words and the configuration's");
+            response.headers_mut().insert(header::LOCATION, location);
+            return response;
+        }
         if grpc {
             let mut response = Response::new(ResponseBody::Text(None));
             let headers = response.headers_mut();

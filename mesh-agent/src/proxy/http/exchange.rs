@@ -17,6 +17,7 @@ use crate::{
     model::{FailoverMode, Retry},
     proxy::{attempts::Picked, pick::workload},
     registry::ServicePort,
+    route::Route,
 };
 
 /// A request under way.
@@ -24,6 +25,9 @@ pub(super) struct Exchange<'a> {
     pub session: &'a Rc<Session>,
     /// Whose instances may answer.
     pub port: Arc<ServicePort>,
+    /// Index in the port's subsets, where only one of them may.
+    pub subset: Option<usize>,
+    pub route: Option<Arc<Route>>,
     pub grpc: bool,
     pub connect: bool,
     pub upgrade: Option<HeaderValue>,
@@ -73,6 +77,8 @@ impl<'a> Exchange<'a> {
             gate: expects.then(Arc::<Gate>::default),
             deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
             told: Cell::new(false),
+            subset: None,
+            route: None,
             waiting: RefCell::default(),
             port,
         };
@@ -81,7 +87,8 @@ impl<'a> Exchange<'a> {
 
     /// What is repeated, and how.
     pub fn retry(&self) -> &Retry {
-        &self.port.policy.retry
+        let own = self.route.as_ref().and_then(|route| route.retry.as_ref());
+        own.unwrap_or(&self.port.policy.retry)
     }
 
     /// Waits no longer than the client is to wait.

@@ -64,9 +64,11 @@ async fn forward(
     grpc: bool,
 ) -> Result<Response<ResponseBody>, Failure> {
     // Read: what the head says to the agent itself.
-    let (exchange, head) = Exchange::read(session, port, request, grpc)?;
+    let (mut exchange, mut head) = Exchange::read(session, port, request, grpc)?;
     // Admission: within what the policy lets through.
     let admission = admission::request(&session.connection, &exchange.port, &head.headers)?;
+    // Route: whose instances may answer, and what is changed on the way.
+    exchange.route(&mut head)?;
     let mut response = exchange
         .within_deadline(async {
             // Attempts: instance by instance, until one answers.
@@ -77,7 +79,9 @@ async fn forward(
                 failure => failure,
             })?;
             // Finish: its answer to the client.
-            exchange.finish(answer).await
+            let mut response = exchange.finish(answer).await?;
+            exchange.change_response(response.headers_mut());
+            Ok(response)
         })
         .await?;
     if let Some(quota) = &admission.quota {

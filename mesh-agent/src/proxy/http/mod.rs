@@ -16,6 +16,7 @@ mod lease;
 mod local;
 mod paced;
 mod pool;
+mod route;
 mod send;
 mod server;
 mod session;

@@ -1,0 +1,83 @@
+//! Where a request goes, and what is changed on its way: what `crate::route`
+//! decides, carried out.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use http::{HeaderMap, request};
+use rand::random;
+use tokio::time::Instant;
+
+use super::{error::Failure, exchange::Exchange};
+use crate::{
+    model::{Port, RouteBackend, Transport},
+    proxy::upstream::ConnectError,
+    registry::ServicePort,
+};
+
+impl Exchange<'_> {
+    /// Takes the route of this request, if it has one. From here on, its port
+    /// is the one whose instances may answer.
+    pub fn route(&mut self, head: &mut request::Parts) -> Result<(), Failure> {
+        // A tunnel's target is a host, not a path.
+        let found = if self.connect { None } else { self.port.routes.find(head) };
+        let Some(route) = found.map(Arc::clone) else { return Ok(()) };
+        if let Some(redirect) = &route.redirect {
+            let location = redirect.location(head);
+            let location = location.ok_or(Failure::Malformed("there is no Host"))?;
+            return Err(Failure::Redirect { status: redirect.status, location });
+        }
+        if let Some(backend) = route.backend(random()) {
+            self.send_to(backend)?;
+        }
+        route.request.apply_to_request(head);
+        let timeout = match route.timeout {
+            Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
+            None => self.port.policy.timeouts.request,
+        };
+        self.deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.route = Some(route);
+        Ok(())
+    }
+
+    fn send_to(&mut self, backend: &RouteBackend) -> Result<(), Failure> {
+        let gone = Failure::Connect(ConnectError::NoInstance);
+        if backend.service.is_some() || backend.port.is_some() {
+            let port = self.target(backend).ok_or(gone)?;
+            if !Arc::ptr_eq(&port, &self.port) {
+                port.stats.requests.fetch_add(1, Ordering::Relaxed);
+                self.port = port;
+                self.session.opened.take();
+            }
+        }
+        if !backend.subset.is_empty() {
+            let found = self.port.subsets.iter().position(|one| one.labels == backend.subset);
+            self.subset = Some(found.ok_or(Failure::Connect(ConnectError::NoInstance))?);
+            // It was opened to any instance.
+            self.session.opened.take();
+        }
+        Ok(())
+    }
+
+    /// The service port that a backend names; `None` where a reload has just
+    /// taken it away.
+    fn target(&self, backend: &RouteBackend) -> Option<Arc<ServicePort>> {
+        let name = backend.service.as_ref().unwrap_or(&self.port.service);
+        let number = backend.port.unwrap_or(self.port.port.port);
+        self.session.connection.worker.with_snapshot(|snapshot| {
+            let mut ports = snapshot.service(name.as_str())?.ports.iter();
+            ports
+                .find(|port| {
+                    let Port { port, protocol } = port.port;
+                    port == number && protocol.transport() == Transport::Tcp
+                })
+                .map(Arc::clone)
+        })
+    }
+
+    /// The route's changes of a response, after those of one hop are out.
+    pub fn change_response(&self, headers: &mut HeaderMap) {
+        if let Some(route) = &self.route {
+            route.response.apply(headers);
+        }
+    }
+}

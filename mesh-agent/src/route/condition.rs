@@ -1,0 +1,147 @@
+//! Whether a request fits.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue, Method, header, request};
+use regex::Regex;
+
+use super::rank::{HostRank, Rank};
+use crate::model::{self, HeaderValueMatch, PathMatch, RouteMatch};
+
+/// One match of a route, ready to be asked.
+#[derive(Debug)]
+pub struct Rule {
+    pub rank: Rank,
+    /// Index of its route.
+    pub route: usize,
+    path: Option<Path>,
+    method: Option<Method>,
+    headers: Vec<(HeaderName, Value)>,
+}
+
+#[derive(Debug)]
+enum Path {
+    Exact(String),
+    /// Without a slash at its end: empty is every path.
+    Prefix(String),
+    Regex(Regex),
+}
+
+#[derive(Debug)]
+enum Value {
+    Exact(HeaderValue),
+    Regex(Regex),
+    Present,
+}
+
+/// A host of a route. Lower case.
+#[derive(Debug)]
+pub enum Host {
+    Exact(String),
+    /// With the dot at its start.
+    Below(String),
+}
+
+const VALIDATED: &str = "validated by `config`";
+
+impl Rule {
+    pub fn new(route: usize, one: &RouteMatch) -> Self {
+        let path = one.path.as_ref().map(|path| match path {
+            PathMatch::Exact(path) => Path::Exact(path.clone()),
+            PathMatch::Prefix(prefix) => Path::Prefix(prefix.trim_end_matches('/').to_owned()),
+            PathMatch::Regex(pattern) => Path::Regex(model::whole(pattern).expect(VALIDATED)),
+        });
+        let headers = one.headers.iter().map(|header| {
+            let name = HeaderName::try_from(&header.name).expect(VALIDATED);
+            let value = match &header.value {
+                HeaderValueMatch::Exact(value) => {
+                    Value::Exact(HeaderValue::from_bytes(value.as_bytes()).expect(VALIDATED))
+                }
+                HeaderValueMatch::Regex(pattern) => {
+                    Value::Regex(model::whole(pattern).expect(VALIDATED))
+                }
+                HeaderValueMatch::Present => Value::Present,
+            };
+            (name, value)
+        });
+        Self {
+            rank: Rank::of(one),
+            route,
+            path,
+            method: one.method.as_ref().map(|m| Method::try_from(m.as_str()).expect(VALIDATED)),
+            headers: headers.collect(),
+        }
+    }
+
+    /// All but the host.
+    pub fn matches(&self, head: &request::Parts) -> bool {
+        self.method.as_ref().is_none_or(|method| *method == head.method)
+            && self.path.as_ref().is_none_or(|path| path.matches(head.uri.path()))
+            && self.headers.iter().all(|(name, value)| {
+                head.headers.get_all(name).iter().any(|header| value.matches(header))
+            })
+    }
+}
+
+impl Path {
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/')),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
+impl Value {
+    fn matches(&self, value: &HeaderValue) -> bool {
+        match self {
+            Self::Exact(exact) => value == exact,
+            Self::Regex(regex) => {
+                std::str::from_utf8(value.as_bytes()).is_ok_and(|value| regex.is_match(value))
+            }
+            Self::Present => true,
+        }
+    }
+}
+
+impl Host {
+    pub fn new(pattern: &str) -> Self {
+        match pattern.strip_prefix('*') {
+            Some(suffix) => Self::Below(suffix.to_owned()),
+            None => Self::Exact(pattern.to_owned()),
+        }
+    }
+
+    /// How well it fits; `None` where it doesn't.
+    pub fn rank(&self, host: &str) -> Option<HostRank> {
+        match self {
+            Self::Exact(exact) => (exact == host).then(|| HostRank::exact(exact)),
+            Self::Below(suffix) => {
+                let labels = host.strip_suffix(suffix.as_str())?;
+                (!labels.is_empty()).then(|| HostRank::wildcard(suffix))
+            }
+        }
+    }
+}
+
+/// What the client calls the server: lower case, without port and final dot.
+pub fn host(head: &request::Parts) -> Option<Cow<'_, str>> {
+    let (host, _) = super::redirect::authority(head)?;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Some(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        host.to_ascii_lowercase().into()
+    } else {
+        host.into()
+    })
+}
+
+/// The text that names the server, of the target or of the Host field.
+pub fn named(head: &request::Parts) -> Option<&str> {
+    match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => head.headers.get(header::HOST)?.to_str().ok(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Routes in words, for commands.
+
+use crate::model::{Filter, HeaderChanges, HeaderValueMatch, PathMatch, Route, RouteMatch};
+
+/// Which requests take it, one line for each match.
+pub fn conditions(route: &Route) -> Vec<String> {
+    let hosts = match route.hosts.as_slice() {
+        [] => String::new(),
+        hosts => format!("host {}, ", hosts.join(" or ")),
+    };
+    let every = [RouteMatch::default()];
+    let matches = if route.matches.is_empty() { &every } else { &route.matches[..] };
+    matches
+        .iter()
+        .map(|one| {
+            let text = format!("{hosts}{}", condition(one));
+            if text.is_empty() {
+                "every request".to_owned()
+            } else {
+                text.trim_end_matches(", ").to_owned()
+            }
+        })
+        .collect()
+}
+
+fn condition(one: &RouteMatch) -> String {
+    let mut parts = Vec::new();
+    match &one.path {
+        None => {}
+        Some(PathMatch::Exact(path)) => parts.push(format!("path {path}")),
+        Some(PathMatch::Prefix(prefix)) => parts.push(format!("path below {prefix}")),
+        Some(PathMatch::Regex(regex)) => parts.push(format!("path like {regex}")),
+    }
+    if let Some(method) = &one.method {
+        parts.push(format!("method {method}"));
+    }
+    for header in &one.headers {
+        parts.push(match &header.value {
+            HeaderValueMatch::Exact(value) => format!("{}: {value}", header.name),
+            HeaderValueMatch::Regex(regex) => format!("{} like {regex}", header.name),
+            HeaderValueMatch::Present => format!("with {}", header.name),
+        });
+    }
+    parts.join(", ")
+}
+
+/// What is done to its requests.
+pub fn actions(route: &Route) -> Vec<String> {
+    let mut actions = Vec::new();
+    for filter in &route.filters {
+        match filter {
+            Filter::RequestHeaders(changes) => actions.extend(changed("request", changes)),
+            Filter::ResponseHeaders(changes) => actions.extend(changed("response", changes)),
+            Filter::Redirect(to) => {
+                let scheme = to.scheme.as_deref().unwrap_or("*");
+                let host = to.host.as_deref().unwrap_or("*");
+                let port = to.port.map(|port| format!(":{port}")).unwrap_or_default();
+                let path = to.path.as_deref().unwrap_or("/*");
+                actions
+                    .push(format!("redirected ({}) to {scheme}://{host}{port}{path}", to.status));
+            }
+        }
+    }
+    if let Some(timeout) = route.timeout {
+        actions.push(match timeout.is_zero() {
+            true => "no timeout".to_owned(),
+            false => format!("timeout {timeout:?}"),
+        });
+    }
+    if route.retry.is_some() {
+        actions.push("retries of its own".to_owned());
+    }
+    actions
+}
+
+fn changed<'a>(of: &'a str, changes: &'a HeaderChanges) -> impl Iterator<Item = String> + 'a {
+    let set =
+        changes.set.iter().map(move |(name, value)| format!("{of} header {name}: {value} set"));
+    let add =
+        changes.add.iter().map(move |(name, value)| format!("{of} header {name}: {value} added"));
+    set.chain(add)
+        .chain(changes.remove.iter().map(move |name| format!("{of} header {name} removed")))
+}
