@@ -11,6 +11,7 @@ mod kernel;
 mod metrics;
 mod namespaces;
 mod pulse;
+mod reconcile;
 mod reload;
 mod run;
 mod views;
