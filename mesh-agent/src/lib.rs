@@ -15,4 +15,5 @@ pub mod model;
 pub mod net;
 pub mod proxy;
 pub mod registry;
+pub mod retry;
 pub mod telemetry;

@@ -76,6 +76,9 @@ pub struct Backend {
     pub answered: u64,
     /// Of the response time, or of the handshake where answers aren't timed.
     pub ewma: Ewma,
+    /// Answers that were timed, and for how long their clients waited in all.
+    pub answers: u64,
+    pub waited_ns: u64,
 }
 
 /// Bit of [`Backend::ejected_until_ns`]: one connection is out to see whether
@@ -108,7 +111,7 @@ mod tests {
     fn layout_is_pinned() {
         assert_eq!((size_of::<SlotKey>(), align_of::<SlotKey>()), (12, 4));
         assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (28, 4));
-        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (160, 8));
+        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (176, 8));
         assert_eq!((size_of::<TierKey>(), align_of::<TierKey>()), (8, 4));
     }
 }

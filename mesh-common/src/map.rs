@@ -31,6 +31,9 @@ pub const AFFINITIES: &str = "AFFINITIES";
 pub const CLIENTS: &str = "CLIENTS";
 /// Where rate limits by client stand.
 pub const METERS: &str = "METERS";
+/// How many connections each backend may have open, where that follows its
+/// response time; by backend id.
+pub const CONCURRENCY: &str = "CONCURRENCY";
 /// Connections that share a bandwidth, see [`crate::pace`].
 pub const GROUPS: &str = "GROUPS";
 /// What a paced socket carries.
@@ -39,7 +42,7 @@ pub const PACED: &str = "PACED";
 pub const ENDS: &str = "ENDS";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 23] = [
+pub const ALL: [&str; 24] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -60,6 +63,7 @@ pub const ALL: [&str; 23] = [
     AFFINITIES,
     CLIENTS,
     METERS,
+    CONCURRENCY,
     GROUPS,
     PACED,
     ENDS,
@@ -83,6 +87,7 @@ pub mod capacity {
     pub const AFFINITIES: usize = 65_536;
     pub const CLIENTS: usize = 16_384;
     pub const METERS: usize = 16_384;
+    pub const CONCURRENCY: usize = BACKENDS;
     pub const GROUPS: usize = 16_384;
     pub const ENDS: usize = 4_096;
     /// Bytes.

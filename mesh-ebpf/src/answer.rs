@@ -9,7 +9,7 @@
 use aya_ebpf::{bindings::bpf_sock, helpers::bpf_ktime_get_ns, programs::SkBuffContext};
 use mesh_common::socket::{Socket, route, stage};
 
-use crate::{backend, eject, storage};
+use crate::{backend, count, eject, storage};
 
 const PASS: i32 = 1;
 const IPPROTO_TCP: u8 = 6;
@@ -42,6 +42,8 @@ pub fn received(ctx: &SkBuffContext) -> i32 {
             // SAFETY: a live map value.
             unsafe {
                 (*backend).ewma = (*backend).ewma.observe(waited, now);
+                count::add(&raw mut (*backend).answers, 1);
+                count::add(&raw mut (*backend).waited_ns, waited);
                 eject::answered(backend, socket, now);
             }
         }

@@ -4,6 +4,7 @@ use aya_ebpf::programs::SockAddrContext;
 use mesh_common::{
     connection::ReverseKey,
     frontend::{Frontend, FrontendKey, UDP, on_agent_failure, path},
+    policy::Policy,
     reason::Reason,
     service::Service,
     socket::{Socket, route},
@@ -90,8 +91,10 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
         unsafe { count::add(&raw mut (*service).fallback, 1) };
     }
 
-    limit::admit(limit::Asker { service: frontend.service, netns: socket.netns }, service)?;
-    to_backend::<F>(ctx, &frontend, service, socket, protocol)?;
+    let policy = backend::policy(frontend.service);
+    let asker = limit::Asker { service: frontend.service, netns: socket.netns };
+    limit::admit(policy, asker, service)?;
+    to_backend::<F>(ctx, &frontend, policy, service, socket, protocol)?;
     Ok(reason)
 }
 
@@ -100,11 +103,11 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
 fn to_backend<F: Family>(
     ctx: &SockAddrContext,
     frontend: &Frontend,
+    policy: Option<&Policy>,
     service: *mut Service,
     socket: &mut Socket,
     protocol: u8,
 ) -> Result<(), Reason> {
-    let policy = backend::policy(frontend.service);
     socket.route = route::BACKEND;
     let choice = pick::pick(frontend, policy, &client::<F>(ctx)).inspect_err(|_| {
         // SAFETY: a live map value.

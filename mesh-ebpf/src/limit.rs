@@ -1,21 +1,22 @@
 //! What a service lets through: new connections (UDP: flows) per time, and
-//! open connections at a time. Over a limit, `connect` fails with EAGAIN.
+//! open connections at a time, in all and by backend. Over a limit, `connect` fails with EAGAIN.
 //!
 //! Connections of a proxied service that come here while no agent answers are
 //! not limited: the agent, which counts requests, leaves these limits unset.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use mesh_common::{
+    backend::Backend,
     gcra::{self, Decision},
     meter::MeterKey,
-    policy::{MAX_RATES, Policy, Rate, rate_flag},
+    policy::{MAX_RATES, Policy, Rate, flag, rate_flag},
     reason::Reason,
     service::Service,
 };
 
 use crate::{
     count,
-    maps::{METERS, POLICIES, SERVICES},
+    maps::{CONCURRENCY, METERS, POLICIES, SERVICES},
 };
 
 /// How often the state of a rate may change under our hands. Each change is a
@@ -33,10 +34,8 @@ pub struct Asker {
 /// Whether a new connection of this service may be opened. `service` is its
 /// live map value.
 #[inline(always)]
-pub fn admit(asker: Asker, service: *mut Service) -> Result<(), Reason> {
-    let Some(policy) = POLICIES.get_ptr(asker.service) else { return Ok(()) };
-    // SAFETY: a live map value.
-    let policy = unsafe { &*policy };
+pub fn admit(policy: Option<&Policy>, asker: Asker, service: *mut Service) -> Result<(), Reason> {
+    let Some(policy) = policy else { return Ok(()) };
     let verdict = open_connections(policy, service).and_then(|()| rates(policy, asker, service));
     if verdict.is_err() {
         // SAFETY: a live map value.
@@ -58,6 +57,25 @@ fn open_connections(policy: &Policy, service: *mut Service) -> Result<(), Reason
         (&raw const (*service).opened).read_volatile().saturating_sub(closed)
     };
     if open < policy.max_connections { Ok(()) } else { Err(Reason::TooManyConnections) }
+}
+
+/// Whether this backend has as many connections as the agent found that it
+/// answers quickly.
+///
+/// # Safety
+/// `backend` points into a live map value.
+#[inline(always)]
+pub unsafe fn is_full(id: u32, backend: *const Backend, policy: &Policy) -> bool {
+    if policy.flags & flag::ADAPTIVE == 0 {
+        return false;
+    }
+    let Some(limit) = CONCURRENCY.get_ptr(id) else { return false };
+    // SAFETY: both are live map values.
+    unsafe {
+        let closed = (&raw const (*backend).closed).read_volatile();
+        let open = (&raw const (*backend).opened).read_volatile().saturating_sub(closed);
+        open >= limit.read_volatile()
+    }
 }
 
 /// All rates must let it through; one that refuses takes nothing from the others.

@@ -90,6 +90,9 @@ pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { capacity::AFFINITIES 
 pub static CLIENTS: HashMap<u64, Address, { capacity::CLIENTS }, ON_DEMAND> = HashMap::new();
 
 #[btf_map]
+pub static CONCURRENCY: HashMap<u32, u64, { capacity::CONCURRENCY }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
 pub static METERS: LruHashMap<MeterKey, u64, { capacity::METERS }> = LruHashMap::new();
 
 #[btf_map]

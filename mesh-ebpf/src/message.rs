@@ -80,14 +80,14 @@ fn flow<F: Family>(
     {
         return Ok(flow);
     }
+    let policy = backend::policy(frontend.service);
     // One whose backend went away is no new flow.
     if known.is_none()
         && let Some(service) = backend::service(frontend)
     {
         let netns = context::netns_cookie(ctx);
-        limit::admit(limit::Asker { service: frontend.service, netns }, service)?;
+        limit::admit(policy, limit::Asker { service: frontend.service, netns }, service)?;
     }
-    let policy = backend::policy(frontend.service);
     let picked = pick::pick(frontend, policy, &client::<F>(ctx))?.slot;
     let flow = Flow {
         address: picked.address,

@@ -16,7 +16,7 @@ use mesh_common::{
 use crate::{
     affinity,
     backend::{backend, service},
-    count, eject,
+    count, eject, limit,
     maps::{LOOKUPS, SLOTS},
 };
 
@@ -58,7 +58,7 @@ pub fn pick<'a>(
         return Ok(Choice { slot, probe: 0 });
     }
     let mut probe = 0;
-    let slot = search(frontend, policy, client, now, &mut probe).ok_or(Reason::SetChanged)?;
+    let slot = search(frontend, policy, client, now, &mut probe)?;
     affinity::keep(frontend, policy, client.netns, slot.backend, now);
     Ok(Choice { slot, probe })
 }
@@ -74,6 +74,10 @@ struct Search<'a> {
     found: u32,
     /// What to use where nothing is found, likewise.
     spare: u32,
+    /// The spare is one that starts slowly.
+    slow: bool,
+    /// One of those in service has as many connections as it may.
+    full: bool,
     probe: u64,
 }
 
@@ -86,9 +90,20 @@ fn search<'a>(
     client: &Client,
     now: u64,
     probe: &mut u64,
-) -> Option<&'a Slot> {
+) -> Result<&'a Slot, Reason> {
     let turn = turn(frontend);
-    let mut search = Search { frontend, policy, client, turn, now, found: 0, spare: 0, probe: 0 };
+    let mut search = Search {
+        frontend,
+        policy,
+        client,
+        turn,
+        now,
+        found: 0,
+        spare: 0,
+        slow: false,
+        full: false,
+        probe: 0,
+    };
     let all = if frontend.backends < LOOKED_THROUGH { frontend.backends } else { LOOKED_THROUGH };
     // A plain loop would be verified once for every round.
     // SAFETY: the callback has the signature that the kernel expects, and the
@@ -102,8 +117,12 @@ fn search<'a>(
         );
     }
     *probe = search.probe;
+    // What ejected ones would get, those that are full were spared.
+    if search.found == 0 && search.full && !search.slow {
+        return Err(Reason::OverConcurrencyLimit);
+    }
     let index = if search.found > 0 { search.found } else { search.spare };
-    slot(frontend, index.checked_sub(1)?)
+    index.checked_sub(1).and_then(|index| slot(frontend, index)).ok_or(Reason::SetChanged)
 }
 
 /// Looks at one candidate; 1 ends the search.
@@ -124,7 +143,11 @@ unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
             return 1;
         }
         // One that only starts slowly is better than one that is ejected.
-        Judgement::Slow => search.spare = index + 1,
+        Judgement::Slow => {
+            search.spare = index + 1;
+            search.slow = true;
+        }
+        Judgement::Full => search.full = true,
         Judgement::Ejected if search.spare == 0 => search.spare = index + 1,
         Judgement::Ejected => {}
     }
@@ -260,6 +283,8 @@ enum Judgement {
     Use(u64),
     /// It has just come into service, and gets only some of its turns.
     Slow,
+    /// It has as many connections as its response time allows.
+    Full,
     Ejected,
 }
 
@@ -280,6 +305,7 @@ fn judge(
                 Some(probe) => Judgement::Use(probe),
                 None => Judgement::Ejected,
             },
+            Access::Open if limit::is_full(id, backend, policy) => Judgement::Full,
             Access::Open => {
                 let luck = if frontend.algorithm == algorithm::CONSISTENT_HASH {
                     // By the client, so that each moves once as the share grows.

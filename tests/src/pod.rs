@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::process::{Place, Process, command_in, text};
+use crate::{
+    cgroup,
+    process::{Place, Process, command_in, text},
+};
 
 /// What is asked of a new pod.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,19 @@ impl Pod {
     pub fn command(&self, program: &str) -> Result<Command> {
         let place = Place {
             cgroup: &self.cgroup,
+            netns: Some(&self.netns_path()),
+            resolv_conf: Some(&self.resolv_conf()),
+        };
+        command_in(&place, program)
+    }
+
+    /// [`Pod::command`] in a cgroup of its own below the pod's, whose use of the
+    /// processor can be told from that of the pod's other programs.
+    pub fn command_apart(&self, group: &str, program: &str) -> Result<Command> {
+        let cgroup = self.cgroup.join(group);
+        cgroup::create(&cgroup)?;
+        let place = Place {
+            cgroup: &cgroup,
             netns: Some(&self.netns_path()),
             resolv_conf: Some(&self.resolv_conf()),
         };

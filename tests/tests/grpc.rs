@@ -87,7 +87,7 @@ fn errors_and_streams_arrive() -> Result<()> {
 }
 
 #[test]
-fn a_killed_instance_costs_at_most_the_calls_that_it_had() -> Result<()> {
+fn a_killed_instance_costs_no_call() -> Result<()> {
     const CONCURRENCY: usize = 20;
     let mut scene = scene("grpckill")?;
     let [authority, _] = scene.services[0].authorities();
@@ -105,11 +105,9 @@ fn a_killed_instance_costs_at_most_the_calls_that_it_had() -> Result<()> {
     let of_victim = seen.remove("two").unwrap_or(0);
     ensure!(of_victim > 0 && of_victim < 2000, "killed under load: {printed}");
     let answered: usize = ["one", "three"].iter().filter_map(|name| seen.remove(name)).sum();
-    // Calls that were under way there: whether they took effect is unknown.
-    // All that came after went elsewhere.
-    let lost = 6000 - of_victim - answered;
-    ensure!(lost <= CONCURRENCY, "{printed}");
-    ensure!(seen.keys().all(|outcome| outcome.starts_with("Unavailable: ")), "{printed}");
+    // Those that were under way there are sent again: their messages are short
+    // enough to be kept, and health checks may be asked twice.
+    assert_eq!(answered + of_victim, 6000, "{printed}{}", scene.agent.log());
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 //! group and end with it, and nothing here leaves a state that a next run
 //! would not repair.
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -48,6 +49,7 @@ enum Task {
     Tidy(tidy::Arguments),
     Docs(docs::Arguments),
     Plot(plot::Arguments),
+    Bench(Box<bench::Arguments>),
 }
 
 impl Task {
@@ -61,6 +63,7 @@ impl Task {
             Self::Tidy(arguments) => tidy::run(arguments),
             Self::Docs(_) => docs::write(),
             Self::Plot(arguments) => plot::run(arguments),
+            Self::Bench(arguments) => bench::run(arguments),
         }
     }
 }

@@ -11,9 +11,18 @@ pub struct EndpointView {
     pub port: u16,
     pub address: String,
     pub weight: u16,
+    /// Of the picks, in percent, by weight, tier and age. Where two candidates
+    /// are compared, of the candidacies.
+    pub share: f64,
+    /// 0 is the nearest.
+    pub tier: u16,
     /// Empty where unknown.
     pub locality: String,
     pub state: EndpointState,
+    /// Why nothing new goes there, where nothing does.
+    pub why: Option<String>,
+    /// How long its exile still lasts.
+    pub ejected_for_ms: Option<u64>,
     pub in_flight: u64,
     /// To the first byte of a response, or the round trip on the kernel path;
     /// `None` before the first.
@@ -29,6 +38,10 @@ pub struct EndpointView {
 #[serde(rename_all = "camelCase")]
 pub enum EndpointState {
     Available,
+    /// It failed, and is left out for a time.
+    Ejected,
+    /// Its health check fails.
+    Unhealthy,
     /// Taken out by hand.
     Drained,
     /// The configuration gives it no share.
@@ -39,6 +52,8 @@ impl EndpointState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Available => "available",
+            Self::Ejected => "ejected",
+            Self::Unhealthy => "unhealthy",
             Self::Drained => "drained",
             Self::WeightZero => "weight 0",
         }

@@ -45,6 +45,8 @@ pub struct Explanation {
     pub reason: String,
     pub protocol: Option<String>,
     pub algorithm: Option<String>,
+    /// What the candidates' scores are, where two are compared by them.
+    pub scored_by: Option<String>,
     pub candidates: Vec<Candidate>,
     /// What would happen to new connections if the agent died.
     pub agent_gone: String,
@@ -60,8 +62,12 @@ pub struct Explanation {
 pub struct Candidate {
     pub address: String,
     pub weight: u16,
-    /// Of the picks, in percent.
+    /// Of the picks, in percent; of the candidacies, where two are compared.
     pub share: f64,
+    /// 0 is the nearest.
+    pub tier: u16,
+    /// The lower of two wins.
+    pub score: Option<f64>,
     pub state: EndpointState,
     /// Why it is in or out.
     pub why: String,

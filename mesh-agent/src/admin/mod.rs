@@ -27,7 +27,7 @@ pub use endpoint::{EndpointState, EndpointView};
 pub use explain::{Candidate, ExplainRequest, Explanation};
 pub use outcome::{DrainOutcome, DrainRequest, LogLevel, ReloadOutcome};
 pub use server::{serve_http, serve_socket};
-pub use service::{PortView, ServiceView};
+pub use service::{PortView, ServiceView, TierView};
 pub use socket::{AdminSocket, SocketError};
 pub use status::{
     AgentState, DnsView, Generations, HookView, MapView, NamespaceView, ReasonView, ReloadView,

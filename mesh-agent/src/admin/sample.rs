@@ -94,7 +94,9 @@ pub fn service() -> ServiceView {
             on_agent_failure: "open".into(),
             algorithm: "roundRobin".into(),
             endpoints: 3,
-            available: 2,
+            available: 1,
+            panic: true,
+            tiers: vec![TierView { priority: 0, near: 2, share: 100.0, available: 1, size: 3 }],
             connections: 1_200,
             requests: 34_567,
             errors: 1,
@@ -108,14 +110,34 @@ pub fn endpoint() -> EndpointView {
         port: 9080,
         address: "10.1.0.5:9080".into(),
         weight: 3,
+        share: 75.0,
+        tier: 0,
         locality: "aws/eu-west-1/a".into(),
         state: EndpointState::Available,
+        why: None,
+        ejected_for_ms: None,
         in_flight: 2,
         response_time_us: Some(1_234),
         picks: 100,
         failures: 0,
         bytes_sent: 1_536,
         bytes_received: 12 << 20,
+    }
+}
+
+pub fn ejected() -> EndpointView {
+    EndpointView {
+        address: "10.1.0.6:9080".into(),
+        weight: 1,
+        share: 0.0,
+        state: EndpointState::Ejected,
+        why: Some("ejected for another 9.5 s: 5 responses in a row failed".into()),
+        ejected_for_ms: Some(9_500),
+        in_flight: 0,
+        response_time_us: Some(5_000_000),
+        picks: 33,
+        failures: 5,
+        ..endpoint()
     }
 }
 
@@ -144,6 +166,8 @@ pub fn explanation() -> Explanation {
         address: address.into(),
         weight: 1,
         share,
+        tier: 0,
+        score: Some(1.234),
         state,
         why: why.into(),
         next,
@@ -154,7 +178,8 @@ pub fn explanation() -> Explanation {
         path: "proxy".into(),
         reason: "auto: balanced per request".into(),
         protocol: Some("http".into()),
-        algorithm: Some("roundRobin".into()),
+        algorithm: Some("leastResponseTime".into()),
+        scored_by: Some("response time × (in flight + 1) / weight, in ms".into()),
         candidates: vec![
             candidate("10.1.0.5:9080", EndpointState::Available, 100.0, "in", true),
             candidate("10.1.0.6:9080", EndpointState::Drained, 0.0, "taken out by hand", false),

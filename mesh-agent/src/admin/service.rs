@@ -27,7 +27,25 @@ pub struct PortView {
     pub endpoints: u64,
     /// Of `endpoints`: those that are picked.
     pub available: u64,
+    /// Too few are available: those that fail are used as well.
+    pub panic: bool,
+    /// The nearest first.
+    pub tiers: Vec<TierView>,
     pub connections: u64,
     pub requests: u64,
     pub errors: u64,
+}
+
+/// Instances of one rank: the same priority, and equally near.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TierView {
+    pub priority: u16,
+    /// How many parts of cloud/region/zone/node they share with this node.
+    pub near: u8,
+    /// Of the picks, in percent.
+    pub share: f64,
+    /// Sums of weights: of those that are picked, and of all.
+    pub available: u64,
+    pub size: u64,
 }

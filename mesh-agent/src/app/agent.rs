@@ -41,6 +41,8 @@ pub(super) struct Agent {
     pub discovery: Discovery,
     /// Reloads that were accepted, and refused.
     pub reloads: (AtomicU64, AtomicU64),
+    /// Connections that were ended because their instance had left.
+    pub ended_by_removal: AtomicU64,
     config: PathBuf,
     kernel: Option<Kernel>,
     settings: ArcSwap<Settings>,
@@ -127,6 +129,7 @@ impl Agent {
             dns,
             discovery,
             reloads: Default::default(),
+            ended_by_removal: AtomicU64::new(0),
             config: options.config,
             kernel,
             settings: ArcSwap::from_pointee(settings),
@@ -161,6 +164,11 @@ impl Agent {
                 shown.join(", ")
             )
         })
+    }
+
+    /// Says when there is a new snapshot.
+    pub async fn watch_generation(&self) -> watch::Receiver<u64> {
+        self.registry.lock().await.watch()
     }
 
     pub fn config_path(&self) -> PathBuf {

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use super::{agent::Agent, views};
+use super::{agent::Agent, candidates};
 use crate::{
-    admin::{Candidate, ControlError, EndpointState, ExplainRequest, Explanation},
-    model::{Algorithm, OnAgentFailure, Path as Way, Transport},
+    admin::{ControlError, ExplainRequest, Explanation},
+    model::{OnAgentFailure, Path as Way, Transport},
     registry::{Service, ServicePort},
 };
 
@@ -30,6 +30,7 @@ pub(super) fn explain(
         reason: String::new(),
         protocol: None,
         algorithm: None,
+        scored_by: None,
         candidates: Vec::new(),
         agent_gone: "nothing changes: the mesh has no part in it".to_owned(),
         dns_answer: Vec::new(),
@@ -52,7 +53,7 @@ pub(super) fn explain(
         steps.push(format!("{why}: the socket is left alone"));
         return Ok(Explanation { reason: why, steps, ..explanation });
     };
-    describe(port, address, &mut explanation, &mut steps);
+    describe(agent, port, address, &mut explanation, &mut steps);
     Ok(Explanation { steps, ..explanation })
 }
 
@@ -132,6 +133,7 @@ fn no_service(
 }
 
 fn describe(
+    agent: &Agent,
     port: &ServicePort,
     address: IpAddr,
     explanation: &mut Explanation,
@@ -156,12 +158,23 @@ fn describe(
     explanation.reason = port.path_reason.to_owned();
     explanation.protocol = Some(port.port.protocol.to_string());
     explanation.algorithm = Some(port.policy.algorithm.to_string());
-    explanation.candidates = candidates(port, address);
+    explanation.scored_by = candidates::scored_by(port.policy.algorithm).map(str::to_owned);
+    explanation.candidates = candidates::of_port(agent, port, address);
     let able: Vec<_> = explanation.candidates.iter().filter(|c| c.share > 0.0).collect();
     steps.push(match able.len() {
         0 => "no instance is available: connect fails at once with EHOSTUNREACH".to_owned(),
         n => format!("{} picks among {n} of {}", port.policy.algorithm, port.endpoints.len()),
     });
+    if port.panic {
+        steps.push(format!(
+            "less than {} of every tier are available, which is a panic: those that fail are used \
+             as well",
+            port.policy.locality.panic_threshold
+        ));
+    }
+    if let Some(timeout) = port.policy.session_affinity {
+        steps.push(format!("a client keeps its instance until it is silent for {timeout:?}"));
+    }
     explanation.agent_gone = match (port.path, port.on_agent_failure) {
         (Way::Kernel, _) => "nothing changes: the kernel goes on balancing".to_owned(),
         (Way::Proxy, OnAgentFailure::Open) => {
@@ -171,48 +184,4 @@ fn describe(
             "new connections are refused with ECONNREFUSED (onAgentFailure: closed)".to_owned()
         }
     };
-}
-
-/// All instances, each with its share, or why it has none.
-fn candidates(port: &ServicePort, address: IpAddr) -> Vec<Candidate> {
-    let same_family = |at: SocketAddr| at.is_ipv4() == address.is_ipv4();
-    let any_of_family = port.endpoints.iter().any(|endpoint| same_family(endpoint.address));
-    // The rule of the kernel's sets: see `datapath::plan`.
-    let reachable = |at: SocketAddr| {
-        port.path == Way::Proxy
-            || same_family(at)
-            || (address.is_ipv6() && at.is_ipv4() && !any_of_family)
-    };
-    let total: u32 = (port.endpoints.iter())
-        .filter(|endpoint| reachable(endpoint.address))
-        .map(|endpoint| endpoint.turns)
-        .sum();
-    let next = next(port);
-    (port.endpoints.iter().enumerate())
-        .map(|(index, endpoint)| {
-            let weight = endpoint.turns;
-            let state = views::state_of(endpoint);
-            let (share, why) = match state {
-                EndpointState::Drained => (0.0, "out: drained by hand".to_owned()),
-                EndpointState::WeightZero => (0.0, "out: weight 0".to_owned()),
-                EndpointState::Available if !reachable(endpoint.address) => {
-                    (0.0, "out: of the other address family".to_owned())
-                }
-                EndpointState::Available => {
-                    let share = 100.0 * f64::from(weight) / f64::from(total.max(1));
-                    (share, format!("in: weight {weight} of {total}"))
-                }
-            };
-            let next = next == Some(index);
-            let address = endpoint.address.to_string();
-            Candidate { address, weight: endpoint.weight.0, share, state, why, next }
-        })
-        .collect()
-}
-
-/// Whose turn it is on the proxy path. The kernel's turns have gone by before
-/// anybody could read the answer.
-fn next(port: &ServicePort) -> Option<usize> {
-    let round_robin = port.policy.algorithm == Algorithm::RoundRobin;
-    (round_robin && port.path == Way::Proxy).then(|| port.balancer.peek()).flatten()
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    datapath::{self, Events, Heartbeat, Hooks, Object, Originals, Pins, Tables},
+    datapath::{self, Events, Flows, Heartbeat, Hooks, Object, Originals, Pins, Tables},
     model::Settings,
 };
 
@@ -20,6 +20,7 @@ pub(super) struct Kernel {
     pub pins: Pins,
     object: Mutex<Object>,
     tables: Mutex<Tables>,
+    flows: Mutex<Flows>,
     hooks: Mutex<Hooks>,
     /// Milliseconds from `started` to the last heartbeat, plus one; 0 for none.
     beat: AtomicU64,
@@ -47,6 +48,7 @@ impl Kernel {
         tracing::info!(adopted = object.adopted, "kernel programs loaded");
         let log = Box::pin(datapath::forward_kernel_log(&mut object).await?);
         let (mut tables, originals, mut heartbeat, events) = Tables::open(&mut object)?;
+        let flows = Flows::open(&mut object)?;
         // An agent that was killed may have left a fresh one.
         heartbeat.stop()?;
         tables.configure(settings, log::max_level())?;
@@ -54,6 +56,7 @@ impl Kernel {
             pins,
             object: Mutex::new(object),
             tables: Mutex::new(tables),
+            flows: Mutex::new(flows),
             hooks: Mutex::default(),
             beat: AtomicU64::new(0),
             started: Instant::now(),
@@ -63,6 +66,10 @@ impl Kernel {
 
     pub fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what is due in the maps, unless somebody is at them: the heartbeat

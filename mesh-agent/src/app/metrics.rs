@@ -9,6 +9,7 @@ use super::{
 use crate::{
     admin::{AgentState, EndpointState, SourceState},
     registry::{Endpoint, ServicePort},
+    retry::Reason,
     telemetry::{Exposition, metrics as table},
 };
 
@@ -20,7 +21,9 @@ pub(super) fn page(agent: &Agent) -> String {
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
         of_a_port(agent, port, &mut page);
-        for endpoint in &port.endpoints {
+        let shares = port.balancer.shares(tokio::time::Instant::now());
+        for (endpoint, share) in port.endpoints.iter().zip(shares) {
+            of_the_balance(port, endpoint, share, &mut page);
             of_an_instance(agent, port, endpoint, &counters, &mut page);
         }
     }
@@ -35,6 +38,7 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
     let (ok, failed) = agent.count_reloads();
     page.counter(&table::RELOADS, ["ok"], ok);
     page.counter(&table::RELOADS, ["failed"], failed);
+    page.counter(&table::ENDED_BY_REMOVAL, [], agent.ended_by_removal.load(Ordering::Relaxed));
     let last_ok = agent.last_reload().is_none_or(|reload| reload.problems.is_empty());
     page.gauge(&table::RELOAD_OK, [], f64::from(last_ok));
     page.gauge(&table::REGISTRY_GENERATION, [], agent.snapshots.load().generation as f64);
@@ -108,7 +112,24 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     page.counter(&table::DATAGRAMS, labels, kernel.datagrams);
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
-    page.counter(&table::RETRIES, labels, load(&stats.retries));
+    for reason in Reason::ALL {
+        let count = load(&stats.retries[reason as usize]);
+        page.counter(&table::RETRIES, [service, number, reason.name()], count);
+    }
+    page.counter(&table::RETRIES_REFUSED, labels, port.budget.exhausted());
+    for (reason, count) in port.flow.refusals.each() {
+        page.counter(&table::OVER_LIMIT, [service, number, reason], count);
+    }
+    page.counter(&table::DRY_RUN, labels, port.flow.refusals.dry_run());
+    page.gauge(&table::PANIC, labels, f64::from(port.panic));
+    for (tier, of) in port.tiers.iter().enumerate() {
+        page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);
+    }
+}
+
+fn of_the_balance(port: &ServicePort, endpoint: &Endpoint, share: f64, page: &mut Exposition) {
+    let (number, instance) = (port.port.port.to_string(), endpoint.address.to_string());
+    page.gauge(&table::SHARE, [port.service.as_str(), &number, &instance], share);
 }
 
 fn of_an_instance(
@@ -123,8 +144,13 @@ fn of_an_instance(
     let labels = [port.service.as_str(), &number, &instance];
     let [service, number, instance] = labels;
     let live = &endpoint.live;
-    let available = views::state_of(endpoint) == EndpointState::Available;
+    let available =
+        views::state_of(endpoint) == EndpointState::Available && endpoint.health.is_usable();
     page.gauge(&table::AVAILABLE, labels, f64::from(available));
+    let health = &endpoint.health;
+    page.gauge(&table::EJECTED, labels, f64::from(health.is_ejected()));
+    page.counter(&table::EJECTIONS, labels, health.ejections());
+    page.counter(&table::CHECKS_FAILED, labels, health.checks_failed());
     let of_proxy = [service, number, instance, "proxy"];
     let of_kernel = [service, number, instance, "kernel"];
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -138,6 +164,9 @@ fn of_an_instance(
     page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
     page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
     page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
+    if let Some(limit) = endpoint.concurrency.limit() {
+        page.gauge(&table::CONCURRENCY_LIMIT, labels, limit.into());
+    }
     if let Some(time) = live.response_time(tokio::time::Instant::now()) {
         page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
     }

@@ -2,17 +2,20 @@
 //! that knows them all.
 
 mod agent;
+mod candidates;
 mod connections;
 mod control;
 mod descriptors;
 mod discovery;
 mod explain;
+mod health;
 mod kernel;
 mod metrics;
 mod namespaces;
 mod pulse;
 mod reconcile;
 mod reload;
+mod removal;
 mod run;
 mod views;
 mod watch;

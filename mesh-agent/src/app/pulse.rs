@@ -13,6 +13,8 @@ use super::{agent::Agent, namespaces::Missing};
 use crate::{
     admin::AgentState,
     datapath::{Event, Events, Heartbeat, Record},
+    health::Health,
+    net,
 };
 
 /// Reports taken in at one go: a flood must not hold up the heartbeat.
@@ -67,8 +69,32 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
         }
         Event::Closed(record) => log_access(agent, &record, "closed"),
         Event::Failed(record) => log_access(agent, &record, "connect failed"),
-        Event::Ejected(record) => log_health(agent, &record, "ejected on the kernel path"),
-        Event::Returned(record) => log_health(agent, &record, "back in service on the kernel path"),
+        Event::Ejected(record) => {
+            log_health(agent, &record, "ejected on the kernel path");
+            note_health(agent, &record, |health, now| {
+                health.set_kernel_ejected(now.saturating_add(record.duration_ns));
+            });
+        }
+        Event::Returned(record) => {
+            log_health(agent, &record, "back in service on the kernel path");
+            note_health(agent, &record, Health::set_returned);
+        }
+    }
+}
+
+/// What the hooks found out of a backend's health, for all to see. They act on
+/// it themselves.
+fn note_health(agent: &Agent, record: &Record, note: impl FnOnce(&Health, u64)) {
+    let Some(key) = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service))
+    else {
+        return;
+    };
+    let address = record.backend_address.to_socket_addr();
+    let snapshot = agent.snapshots.load();
+    let Some(port) = snapshot.ports().find(|port| port.key() == key) else { return };
+    if let Some(endpoint) = port.endpoints.iter().find(|endpoint| endpoint.address == address) {
+        note(&endpoint.health, net::monotonic_ns());
+        port.outliers.note_change();
     }
 }
 

@@ -16,7 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, descriptors, discovery, namespaces, pulse, reload, watch};
+use super::{
+    agent::Agent, descriptors, discovery, health, namespaces, pulse, reload, removal, watch,
+};
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
     config, datapath,
@@ -84,12 +86,15 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         ),
         None => None,
     };
+    let checker = health::checker(&settings, options.ebpf)?;
     let (agent, feeds) = Agent::start(options, settings).await?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let mut log = None;
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
     tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
         // Before the hooks are attached, so that a start is complete.

@@ -1,15 +1,23 @@
 //! The state of services and agent, as the commands show it.
 
-use std::{collections::HashMap, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use super::agent::Agent;
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
-        PortView, ReasonView, ReloadView, ServiceView, SourceState, SourceView, Status,
+        PortView, ReasonView, ReloadView, ServiceView, SourceState, SourceView, Status, TierView,
     },
+    balance::Tier,
     datapath::BackendCounters,
-    discovery,
+    discovery, health, net,
     registry::{Endpoint, ServicePort},
 };
 
@@ -35,7 +43,13 @@ pub(super) fn state_of(endpoint: &Endpoint) -> EndpointState {
     } else if endpoint.weight.0 == 0 {
         EndpointState::WeightZero
     } else {
-        EndpointState::Available
+        match endpoint.health.state(net::monotonic_ns()) {
+            health::State::InService => EndpointState::Available,
+            health::State::Unhealthy => EndpointState::Unhealthy,
+            health::State::Ejected { .. } | health::State::AwaitsProbe | health::State::Probing => {
+                EndpointState::Ejected
+            }
+        }
     }
 }
 
@@ -63,6 +77,8 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
         why: port.path_reason.to_owned(),
         on_agent_failure: port.on_agent_failure.to_string(),
         algorithm: port.policy.algorithm.to_string(),
+        panic: port.panic,
+        tiers: port.tiers.iter().map(tier_view).collect(),
         endpoints: port.endpoints.len() as u64,
         available: port
             .endpoints
@@ -75,17 +91,38 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
     }
 }
 
+fn tier_view(tier: &Tier) -> TierView {
+    TierView {
+        priority: tier.priority,
+        near: tier.near,
+        share: 100.0 * tier.share,
+        available: tier.available,
+        size: tier.size,
+    }
+}
+
 pub(super) fn endpoints(agent: &Agent, service: Option<&str>) -> Vec<EndpointView> {
     let snapshot = agent.snapshots.load();
     let counters = KernelCounters::read(agent);
     (snapshot.ports())
         .filter(|port| service.is_none_or(|name| port.service.as_str() == name))
-        .flat_map(|port| port.endpoints.iter().map(move |endpoint| (port, endpoint)))
-        .map(|(port, endpoint)| {
-            let kernel = counters.of(agent, port, endpoint);
-            endpoint_view(port, endpoint, &kernel)
-        })
+        .flat_map(|port| of_port(agent, port, &counters))
         .collect()
+}
+
+/// All instances of a port.
+pub(super) fn of_port(
+    agent: &Agent,
+    port: &ServicePort,
+    counters: &KernelCounters,
+) -> Vec<EndpointView> {
+    let shares = port.balancer.shares(Instant::now());
+    let with_shares = port.endpoints.iter().zip(shares);
+    let view = |(endpoint, share): (&Arc<Endpoint>, f64)| {
+        let kernel = counters.of(agent, port, endpoint);
+        EndpointView { share: 100.0 * share, ..endpoint_view(port, endpoint, &kernel) }
+    };
+    with_shares.map(view).collect()
 }
 
 fn endpoint_view(
@@ -94,18 +131,27 @@ fn endpoint_view(
     kernel: &BackendCounters,
 ) -> EndpointView {
     let live = &endpoint.live;
-    let round_trip = (kernel.srtt_us > 0).then(|| Duration::from_micros(kernel.srtt_us.into()));
+    let now = net::monotonic_ns();
+    let of_kernel = match kernel.ewma.read(now) {
+        0 => None,
+        ns => Some(Duration::from_nanos(ns)),
+    };
     EndpointView {
         service: port.service.to_string(),
         port: port.port.port.get(),
         address: endpoint.address.to_string(),
         weight: endpoint.weight.0,
+        share: 0.0,
+        tier: endpoint.tier,
         locality: endpoint.locality.to_string(),
         state: state_of(endpoint),
+        why: endpoint.health.reason(now),
+        ejected_for_ms: (endpoint.health.ejected_until())
+            .map(|until| until.saturating_sub(now) / 1_000_000),
         in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
         response_time_us: live
-            .response_time(tokio::time::Instant::now())
-            .or(round_trip)
+            .response_time(Instant::now())
+            .or(of_kernel)
             .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         picks: live.picks.load(Ordering::Relaxed) + kernel.opened,
         failures: live.failures.load(Ordering::Relaxed) + kernel.failed,
@@ -245,6 +291,18 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
     for error in &agent.namespaces().1 {
         degraded.push(format!("a namespace has no listener ({error}): it takes the kernel path"));
     }
+    degraded.extend(agent.snapshots.load().ports().filter(|port| port.panic).map(|port| {
+        let of = |part: fn(&Tier) -> u64| port.tiers.iter().map(part).sum::<u64>();
+        format!(
+            "{}:{} is in a panic: {} of {} (by weight) are available, less than {} in every tier; \
+             those that fail are used as well (policy.locality.panicThreshold)",
+            port.service,
+            port.port.port,
+            of(|tier| tier.available),
+            of(|tier| tier.size),
+            port.policy.locality.panic_threshold,
+        )
+    }));
     degraded.extend(sources(agent).iter().filter_map(failing));
     degraded.extend(agent.undiscovered().iter().cloned());
     for map in maps(agent) {

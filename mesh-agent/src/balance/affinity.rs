@@ -5,7 +5,10 @@
 //! preference, and memory is bounded.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,10 +23,13 @@ const WIDTH: usize = 8;
 
 /// The clients of one service port. A client is the hash of its workload, an
 /// instance that of its address.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Affinity {
-    rows: Box<[[Seat; WIDTH]]>,
+    /// 96 KiB, for those services that use it.
+    rows: OnceLock<Box<[Row]>>,
 }
+
+type Row = [Seat; WIDTH];
 
 /// Workers may write a seat at once. It is told from its words whether they
 /// belong together: the first is `client ^ instance` (Hyatt and Mann, "A
@@ -43,17 +49,12 @@ impl Seat {
     }
 }
 
-impl Default for Affinity {
-    fn default() -> Self {
-        Self { rows: (0..ROWS).map(|_| Default::default()).collect() }
-    }
-}
-
 impl Affinity {
     /// The instance that the client keeps to, unless it was silent for longer
     /// than `timeout`.
     pub fn instance(&self, client: u64, timeout: Duration, now: Instant) -> Option<u64> {
-        let seat = self.row(client).iter().find(|seat| seat.is_of(client))?;
+        let row = &self.rows.get()?[row(client)];
+        let seat = row.iter().find(|seat| seat.is_of(client))?;
         let instance = seat.instance.load(Ordering::Relaxed);
         // Read again: another client may have sat down in between.
         if !seat.is_of(client) {
@@ -65,7 +66,8 @@ impl Affinity {
 
     /// The client was just sent to this instance.
     pub fn keep(&self, client: u64, instance: u64, now: Instant) {
-        let row = self.row(client);
+        let empty = || (0..ROWS).map(|_| Row::default()).collect();
+        let row = &self.rows.get_or_init(empty)[row(client)];
         let longest_silent = || row.iter().min_by_key(|seat| seat.used.load(Ordering::Relaxed));
         let Some(seat) = row.iter().find(|seat| seat.is_of(client)).or_else(longest_silent) else {
             return;
@@ -74,10 +76,10 @@ impl Affinity {
         seat.both.store(client ^ instance, Ordering::Relaxed);
         seat.used.store(nanos(now), Ordering::Relaxed);
     }
+}
 
-    fn row(&self, client: u64) -> &[Seat; WIDTH] {
-        &self.rows[hash::place(hash::mix(client), ROWS as u32) as usize]
-    }
+fn row(client: u64) -> usize {
+    hash::place(hash::mix(client), ROWS as u32) as usize
 }
 
 #[cfg(test)]

@@ -164,21 +164,6 @@ impl Balancer {
         turns.into_iter().map(|turns| if total > 0.0 { turns / total } else { 0.0 }).collect()
     }
 
-    /// What two choices compare, of each instance: requests, or seconds, for
-    /// its weight. `None` where nothing is compared.
-    pub fn scores(&self, now: Instant) -> Option<Vec<f64>> {
-        let Way::TwoChoices(_, measure) = &self.way else { return None };
-        let score = |one: &Choice| {
-            let waiting = f64::from(one.live.in_flight.load(Ordering::Relaxed)) + 1.0;
-            let each = match measure {
-                Measure::InFlight => 1.0,
-                Measure::ResponseTime => one.live.response_ns_at(nanos(now)) as f64 / 1e9,
-            };
-            each * waiting / f64::from(one.weight.0.max(1))
-        };
-        Some(self.choices.iter().map(score).collect())
-    }
-
     /// Whether an instance that starts slowly may have this turn. By hash, the
     /// same keys have it until the share has grown.
     fn is_warm(&self, index: usize, ask: Ask) -> bool {

@@ -93,6 +93,11 @@ impl Live {
         }
     }
 
+    /// [`Self::warmth`], for those who have a clock.
+    pub fn warmth_at(&self, slow_start: &SlowStart, now: Instant) -> f64 {
+        self.warmth(slow_start, nanos(now))
+    }
+
     pub fn is_drained(&self) -> bool {
         self.drained.load(Ordering::Relaxed)
     }

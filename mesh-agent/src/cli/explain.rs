@@ -81,6 +81,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
     if let Some(algorithm) = &explanation.algorithm {
         line("algorithm", algorithm);
     }
+    if let Some(scored_by) = &explanation.scored_by {
+        line("score", &format!("{scored_by}: the lower of two wins"));
+    }
     if !explanation.dns_answer.is_empty() {
         line("dns answer", &explanation.dns_answer.join(" "));
     }
@@ -88,7 +91,7 @@ pub(super) fn text(explanation: &Explanation) -> String {
     let mut text = fields(&lines);
     if !explanation.candidates.is_empty() {
         text += "\nCANDIDATES\n";
-        let headers = ["NEXT", "ADDRESS", "WEIGHT", "SHARE", "STATE", "WHY"];
+        let headers = ["NEXT", "ADDRESS", "TIER", "WEIGHT", "SHARE", "SCORE", "STATE", "WHY"];
         text += &table(headers, explanation.candidates.iter().map(row));
     }
     if !explanation.steps.is_empty() {
@@ -101,16 +104,19 @@ pub(super) fn text(explanation: &Explanation) -> String {
     text
 }
 
-fn row(candidate: &Candidate) -> [String; 6] {
+fn row(candidate: &Candidate) -> [String; 8] {
     let sign = match candidate.state {
         EndpointState::Available => Sign::Good,
+        EndpointState::Ejected | EndpointState::Unhealthy => Sign::Bad,
         EndpointState::Drained | EndpointState::WeightZero => Sign::Warning,
     };
     [
         if candidate.next { "→" } else { "" }.to_owned(),
         candidate.address.clone(),
+        candidate.tier.to_string(),
         candidate.weight.to_string(),
         unit::percent(candidate.share),
+        candidate.score.map_or_else(|| "–".to_owned(), |score| format!("{score:.2}")),
         format!("{sign} {}", candidate.state.name()),
         candidate.why.clone(),
     ]

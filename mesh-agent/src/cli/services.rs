@@ -12,7 +12,8 @@ use crate::admin::{PortView, ServiceView};
 #[command(long_about = "\
 Lists the services with one line for each port: the path that it takes (kernel: \
 balanced at connect, no proxy; proxy: through the agent), the algorithm, how many \
-of its instances are picked, and its traffic on both paths.
+of its instances are available, and its traffic on both paths. `panic`: so few are \
+available that those that fail are used as well.
 
 Examples:
   mesh-agent services
@@ -49,6 +50,7 @@ pub(super) fn text(services: &[ServiceView]) -> String {
 
 fn row(service: &ServiceView, port: &PortView) -> [String; 9] {
     let sign = match port.available {
+        _ if port.panic => Sign::Bad,
         0 => Sign::Bad,
         available if available < port.endpoints => Sign::Warning,
         _ => Sign::Good,
@@ -59,7 +61,12 @@ fn row(service: &ServiceView, port: &PortView) -> [String; 9] {
         format!("{}/{}", port.port, port.protocol),
         port.path.clone(),
         port.algorithm.clone(),
-        format!("{sign} {}/{}", port.available, port.endpoints),
+        format!(
+            "{sign} {}/{}{}",
+            port.available,
+            port.endpoints,
+            if port.panic { " panic" } else { "" }
+        ),
         unit::count(port.connections),
         unit::count(port.requests),
         unit::count(port.errors),

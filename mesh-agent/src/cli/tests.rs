@@ -99,7 +99,7 @@ fn status_shows_everything() {
 #[test]
 fn listings() {
     check_file(&services::text(&[sample::service()]), "services");
-    check_file(&endpoints::text(&[sample::endpoint()]), "endpoints");
+    check_file(&endpoints::text(&[sample::endpoint(), sample::ejected()]), "endpoints");
     check_file(&connections::text(&[sample::connection()]), "connections");
     check(&services::text(&[]), "No services are configured.\n");
 }

@@ -1,5 +1,5 @@
 //! What the hooks report: a namespace without a listener, a connection that
-//! closed or failed.
+//! closed or failed, a backend that was ejected or came back.
 
 use aya::maps::{MapData, RingBuf};
 pub use mesh_common::event::Event as Record;

@@ -8,9 +8,11 @@
 mod capture;
 mod contents;
 mod events;
+mod flows;
 mod heartbeat;
 mod hooks;
 mod kernel_log;
+mod limits;
 mod object;
 mod originals;
 mod pins;
@@ -25,6 +27,7 @@ mod tables;
 
 pub use capture::{Captured, scan};
 pub use events::{Event, Events, Record};
+pub use flows::Flows;
 pub use heartbeat::Heartbeat;
 pub use hooks::{Attached, Hooks};
 pub use kernel_log::forward as forward_kernel_log;

@@ -8,6 +8,7 @@ use mesh_common::{
 };
 use nix::time::{ClockId, clock_getres};
 
+use super::limits::limit;
 use crate::{
     model::{SlowStart, Timeouts},
     registry::ServicePort,
@@ -36,6 +37,7 @@ pub(super) fn policy(port: &ServicePort) -> Policy {
     eject(port, &mut policy);
     wait(&port.policy.timeouts, &mut policy);
     start_slowly(port.policy.slow_start.unwrap_or_default(), &mut policy);
+    limit(port, &mut policy);
     policy.affinity_ns = port.policy.session_affinity.map_or(0, nanos);
     policy
 }
@@ -78,7 +80,7 @@ fn start_slowly(slow_start: SlowStart, policy: &mut Policy) {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

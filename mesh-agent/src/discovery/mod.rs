@@ -23,8 +23,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::model::Instance;
 
-/// A source names no more instances than this: twice what the kernel's map of
-/// slots is made for in one service, and little memory.
+/// A source names no more instances than this: the kernel's map of backends
+/// holds sixteen times as many, for all service ports together.
 const MAX_INSTANCES: usize = 16_384;
 
 /// One source, asked once at a time.

@@ -96,8 +96,8 @@ impl Published {
     }
 }
 
-/// Asks until told to stop. A panic costs the lookup, not the source: a new
-/// one is made, and what was found stays.
+/// Asks until told to stop. Where panics unwind, one costs the lookup, not the
+/// source: a new lookup is made, and what was found stays.
 pub(super) async fn run<L: Lookup>(
     name: String,
     make: impl Fn() -> L,

@@ -1,6 +1,9 @@
 //! The health of one instance.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use mesh_common::ejection;
 
@@ -27,6 +30,8 @@ pub struct Health {
     cause: AtomicU8,
     /// What active checks say: a [`Verdict`].
     verdict: AtomicU8,
+    /// Slowest recent handshake, µs; 0 before the first.
+    handshake_us: AtomicU32,
     ejections: AtomicU64,
     checks_failed: AtomicU64,
 }
@@ -83,6 +88,13 @@ impl Health {
     /// Whether requests may go there: neither ejected nor found unhealthy.
     pub fn is_usable(&self) -> bool {
         !self.is_ejected() && self.verdict() != Verdict::Unhealthy
+    }
+
+    /// Whether its tier has to do without it, and the kernel's schedule: what
+    /// the hooks ejected stays there, because they probe it themselves.
+    pub fn is_failing(&self) -> bool {
+        !self.is_usable() && self.cause() != Some(Cause::Kernel)
+            || self.verdict() == Verdict::Unhealthy
     }
 
     /// From the first moment of an exile until a probe succeeds.
@@ -144,6 +156,21 @@ impl Health {
             }
             State::AwaitsProbe => Some(format!("ejected: {why}; one probe will decide")),
             State::Probing => Some(format!("ejected: {why}; a probe is under way")),
+        }
+    }
+
+    /// Takes in how long connecting to it took.
+    pub fn note_handshake(&self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+        let before = self.handshake_us.load(Ordering::Relaxed);
+        self.handshake_us.store(took.max(before - before / 8), Ordering::Relaxed);
+    }
+
+    /// The slowest recent handshake with it; `None` before the first.
+    pub fn handshake(&self) -> Option<Duration> {
+        match self.handshake_us.load(Ordering::Relaxed) {
+            0 => None,
+            us => Some(Duration::from_micros(us.into())),
         }
     }
 

@@ -15,10 +15,12 @@
 //!
 //! Decisions are pure: time and randomness come in as arguments.
 
+mod check;
 mod instance;
 mod outliers;
 mod rules;
 
+pub use check::{CheckError, Checker};
 pub use instance::{Cause, Health, Probe, State, Verdict};
 pub use outliers::{Outcome, Outliers, Tier};
 pub use rules::Rules;

@@ -152,6 +152,13 @@ impl Outliers {
         }
     }
 
+    /// The instance isn't checked any more: it counts as healthy.
+    pub fn forget_check(&self, health: &Health, now: u64) {
+        if health.set_verdict(Verdict::Unknown, now) {
+            self.note_change();
+        }
+    }
+
     /// Something about an instance of this port is different now.
     pub fn note_change(&self) {
         self.changed.store(true, Ordering::Release);

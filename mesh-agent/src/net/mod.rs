@@ -15,4 +15,5 @@ pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
 pub use socket::{
     SocketOptions, connect_tcp, keep_alive, listen_tcp, receive, source_address, udp_socket,
+    user_timeout,
 };

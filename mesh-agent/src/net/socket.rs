@@ -153,3 +153,9 @@ pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
         .with_retries(4);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
+
+/// Breaks a connection whose peer acknowledges nothing for this long: its node
+/// is gone, or the way to it.
+pub fn user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
+}

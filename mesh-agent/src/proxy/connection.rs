@@ -16,7 +16,7 @@ use super::{detect, http, listener::Space, tcp, worker::Worker};
 use crate::{
     model::{Limits, Protocol, ServiceName, Transport},
     net::{self, Original},
-    registry::ServicePort,
+    registry::{PortKey, ServicePort},
 };
 
 /// What is known of a live connection.
@@ -145,6 +145,14 @@ impl Connection {
 
     fn idle_timeout(&self) -> Duration {
         self.port.borrow().1.policy.timeouts.idle
+    }
+
+    /// Whether it is a tunnel from this service port to this instance.
+    pub fn is_tunnel(&self, port: &PortKey, instance: SocketAddr) -> bool {
+        self.protocol.get() == "tcp"
+            && self.instance.get() == Some(instance)
+            && self.stop.get() != Stop::Cut
+            && self.port.borrow().1.key() == *port
     }
 
     pub fn info(&self) -> ConnectionInfo {

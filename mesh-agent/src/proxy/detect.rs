@@ -6,13 +6,18 @@ use memchr::memchr;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
+    admission,
+    attempts::Picked,
     connection::{Connection, add},
     http,
     pick::Caller,
     tcp::{self, Early},
-    upstream::{self, Attempts, InFlight},
+    upstream::{self, InFlight},
 };
-use crate::registry::{Endpoint, ServicePort};
+use crate::{
+    health::Outcome,
+    registry::{Endpoint, ServicePort},
+};
 
 /// RFC 9113 section 3.4.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -95,9 +100,9 @@ pub(super) async fn http_version(
 /// speaks first; then whoever speaks first decides.
 pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
     let port = connection.port();
-    let mut attempts = Attempts::new(Caller::connection(connection, &port));
-    let connected = upstream::connect_any(connection, &port, &mut attempts).await;
-    let Ok((endpoint, server)) = connected else {
+    let caller = Caller::connection(connection, &port);
+    let connected = upstream::connect_any(connection, &port, caller).await;
+    let Ok((picked, server)) = connected else {
         return no_instance(connection, client, &port).await;
     };
     let mut early = Vec::new();
@@ -116,11 +121,15 @@ pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
     };
     match spoken {
         Spoken::Http1 | Spoken::Http2 => {
-            let opened = Some((endpoint, server));
+            let opened = Some((picked, server));
             http::serve_from(connection, client, spoken == Spoken::Http2, early, opened).await;
         }
         Spoken::Other | Spoken::Undecided => {
             connection.protocol.set("tcp");
+            let Picked { endpoint, probe } = picked;
+            if probe.is_some() {
+                port.report(&endpoint, Outcome::Answered, probe.as_ref());
+            }
             pass(connection, &endpoint, &client, &server, early).await;
         }
     }
@@ -145,6 +154,14 @@ async fn pass(
     server: &TcpStream,
     from_client: Vec<u8>,
 ) {
+    let port = connection.port();
+    let _slot = match admission::connection(connection, &port) {
+        Ok(slot) => slot,
+        Err(refusal) => {
+            tcp::reset_on_close(server);
+            return tcp::refuse(connection, &port, client, &refusal);
+        }
+    };
     let _in_flight = InFlight::new(endpoint);
     let early = Early { from_client, from_server: Vec::new() };
     tcp::tunnel(connection, endpoint, client, server, early).await;

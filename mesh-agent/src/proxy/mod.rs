@@ -5,6 +5,8 @@
 //! and upstream pools. Workers share atomics and immutable snapshots, never a
 //! lock on the request path.
 
+mod admission;
+mod attempts;
 mod connection;
 mod detect;
 mod http;
@@ -33,7 +35,7 @@ use self::worker::{Command, Seed};
 use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},
-    registry::SnapshotReader,
+    registry::{PortKey, SnapshotReader},
 };
 
 /// What the proxy is started with.
@@ -182,6 +184,19 @@ impl Proxy {
             }
         }
         all
+    }
+
+    /// Resets the tunnels of a service port to an instance that left; tells how
+    /// many. Requests under way aren't tunnels: they end with their connection
+    /// to the instance, or by themselves.
+    pub async fn cut(&self, port: &PortKey, instance: SocketAddr) -> usize {
+        let mut cut = 0;
+        for worker in &self.workers {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Cut { port: port.clone(), instance, reply };
+            cut += ask(worker, command, answer).await.unwrap_or(0);
+        }
+        cut
     }
 
     /// Stops accepting, lets what is live end until `deadline` from now, cuts

@@ -69,7 +69,7 @@ pub(super) fn pick(
 
 /// Listeners of `--no-ebpf` all stand in one namespace: there, clients are told
 /// apart by their addresses.
-fn workload(connection: &Connection) -> u64 {
+pub(super) fn workload(connection: &Connection) -> u64 {
     match connection.space.explicit {
         true => key::source(connection.peer.ip()),
         false => key::workload(connection.cookie()),

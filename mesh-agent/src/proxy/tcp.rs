@@ -8,31 +8,60 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{net::TcpStream, task::coop::consume_budget};
+use tokio::{net::TcpStream, task::coop::consume_budget, time::Instant};
 
 use super::{
+    admission,
+    attempts::Picked,
     connection::{Connection, add},
-    pick::Caller,
-    upstream::{self, Attempts, InFlight},
+    pick::{Caller, workload},
+    upstream::{self, ConnectError, InFlight},
 };
-use crate::registry::Endpoint;
+use crate::{
+    health::Outcome,
+    limit::{Pacer, Refusal, Turn},
+    registry::{Endpoint, ServicePort},
+};
 
 /// Serves a connection of a `tcp` port.
 pub(super) async fn serve(connection: &Connection, client: TcpStream) {
     let port = connection.port();
     connection.protocol.set("tcp");
-    let mut attempts = Attempts::new(Caller::connection(connection, &port));
-    match upstream::connect_any(connection, &port, &mut attempts).await {
-        Ok((endpoint, server)) => {
+    let _slot = match admission::connection(connection, &port) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse(connection, &port, &client, &refusal),
+    };
+    let caller = Caller::connection(connection, &port);
+    match upstream::connect_any(connection, &port, caller).await {
+        Ok((Picked { endpoint, probe }, server)) => {
+            if probe.is_some() {
+                // Of a stream of bytes the agent can't tell what is an answer.
+                port.report(&endpoint, Outcome::Answered, probe.as_ref());
+            }
             let _in_flight = InFlight::new(&endpoint);
             tunnel(connection, &endpoint, &client, &server, Early::default()).await;
         }
         Err(error) => {
+            if matches!(error, ConnectError::NoInstance) {
+                // Counted, where that is why.
+                let _ = admission::overloaded(&port);
+            }
             port.stats.errors.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(client = %connection.peer, service = %port.service, %error, "reset");
             reset_on_close(&client);
         }
     }
+}
+
+/// Resets a connection that isn't let in.
+pub(super) fn refuse(
+    connection: &Connection,
+    port: &ServicePort,
+    client: &TcpStream,
+    refusal: &Refusal,
+) {
+    tracing::debug!(client = %connection.peer, service = %port.service, %refusal, "reset");
+    reset_on_close(client);
 }
 
 /// Bytes that were read before the tunnel began.
@@ -59,9 +88,11 @@ pub(super) async fn tunnel(
         add(&connection.received, bytes);
         endpoint.live.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     };
+    let port = connection.port();
+    let flow = &port.flow;
     let both = futures_util::future::try_join(
-        pump(connection, client, server, early.from_client, sent),
-        pump(connection, server, client, early.from_server, received),
+        pump(connection, client, server, &flow.upload, early.from_client, sent),
+        pump(connection, server, client, &flow.download, early.from_server, received),
     );
     let result = tokio::select! {
         result = both => result.map(|_| ()),
@@ -81,10 +112,19 @@ async fn pump(
     connection: &Connection,
     from: &TcpStream,
     to: &TcpStream,
+    pacer: &Arc<Pacer>,
     early: Vec<u8>,
     count: impl Fn(usize),
 ) -> io::Result<()> {
     count(early.len());
+    let mut paid = 0;
+    while paid < early.len()
+        && let Some(turn) = turn(connection, pacer, early.len() - paid).await
+    {
+        let bytes = turn.bytes();
+        turn.used(bytes);
+        paid += bytes;
+    }
     let mut left = early;
     let mut window = SMALL;
     loop {
@@ -92,25 +132,42 @@ async fn pump(
         left = Vec::new();
         consume_budget().await;
         from.readable().await?;
+        let turn = turn(connection, pacer, window).await;
+        let most = turn.as_ref().map_or(window, |turn| turn.bytes().min(window));
         let scratch = &mut *connection.worker.scratch.borrow_mut();
-        let read = match from.try_read(&mut scratch[..window]) {
+        let read = match from.try_read(&mut scratch[..most]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
         count(read);
+        if let Some(turn) = turn {
+            turn.used(read);
+        }
         let written = write_now(to, &scratch[..read])?;
         left = scratch[written..read].to_vec();
         // A sender that fills the window gets a larger one; one that doesn't,
         // a smaller: what is kept for a stalled receiver is bounded by it.
-        window = if read == window { LARGE.min(window * 2) } else { SMALL.max(window / 2) };
+        window = if read == most { LARGE.min(window * 2) } else { SMALL.max(window / 2) };
     }
     // Half of it is closed; the other direction may go on for hours.
     match SockRef::from(to).shutdown(Shutdown::Write) {
         Err(error) if error.kind() != ErrorKind::NotConnected => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Waits until this connection may move some of that many bytes; `None` where
+/// there is no limit. What it doesn't use goes back, as it does where the
+/// connection is cut in between.
+async fn turn(connection: &Connection, pacer: &Arc<Pacer>, bytes: usize) -> Option<Turn> {
+    let now = Instant::now().into_std();
+    let turn = pacer.turn(workload(connection), bytes, now)?;
+    if let Some(begins) = turn.begins() {
+        tokio::time::sleep_until(begins.into()).await;
+    }
+    Some(turn)
 }
 
 /// Of one read: the smallest and the largest.

@@ -1,4 +1,4 @@
-//! Picking instances and connecting to them, from the client's namespace.
+//! Connecting to instances, from the client's namespace.
 
 use std::{
     io,
@@ -9,17 +9,17 @@ use std::{
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
+    attempts::{Attempts, Picked},
     connection::Connection,
-    pick::{Caller, pick},
+    pick::Caller,
 };
 use crate::{
+    health::Outcome,
     model::Protocol,
     net,
     registry::{Endpoint, ServicePort},
+    retry::{self, Reason},
 };
-
-/// Attempts for one request or connection, the first included.
-const ATTEMPTS: usize = 3;
 
 /// Why there is no connection to an instance.
 #[derive(Debug, thiserror::Error)]
@@ -32,62 +32,75 @@ pub(super) enum ConnectError {
     Failed(SocketAddr, #[source] io::Error),
 }
 
-/// Remembers what was tried: no instance gets two chances.
-#[derive(Debug)]
-pub(super) struct Attempts {
-    caller: Caller,
-    tried: [Option<SocketAddr>; ATTEMPTS],
-    count: usize,
-}
-
-impl Attempts {
-    pub fn new(caller: Caller) -> Self {
-        Self { caller, tried: Default::default(), count: 0 }
+impl ConnectError {
+    /// What it says of the instance. Nothing where the reason lies here: no
+    /// descriptors or ports left, no route out of the client's namespace.
+    pub fn outcome(&self) -> Outcome {
+        use io::ErrorKind::{
+            ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, TimedOut,
+        };
+        match self {
+            Self::NoInstance => Outcome::Unclear,
+            Self::TimedOut(_) => Outcome::ConnectFailed,
+            Self::Failed(_, error) => match error.kind() {
+                ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable
+                | TimedOut => Outcome::ConnectFailed,
+                _ => Outcome::Unclear,
+            },
+        }
     }
 
-    /// Counts an attempt that was made elsewhere.
-    pub fn made(&mut self, endpoint: &Endpoint) {
-        self.tried[self.count] = Some(endpoint.address);
-        self.count += 1;
-    }
-
-    /// The next instance; `None` when all were tried, or enough.
-    pub fn pick(&mut self, port: &ServicePort) -> Option<Arc<Endpoint>> {
-        if self.count == ATTEMPTS {
-            return None;
+    /// The same again, for one who waited for the same connection.
+    pub fn again(&self) -> Self {
+        match self {
+            Self::NoInstance => Self::NoInstance,
+            Self::TimedOut(address) => Self::TimedOut(*address),
+            Self::Failed(address, error) => Self::Failed(*address, error.kind().into()),
         }
-        let untried = |index: usize| !self.tried.contains(&Some(port.endpoints[index].address));
-        let index = pick(port, &port.balancer, self.caller, untried)?;
-        let endpoint = &port.endpoints[index];
-        self.tried[self.count] = Some(endpoint.address);
-        self.count += 1;
-        if self.count > 1 {
-            port.stats.retries.fetch_add(1, Ordering::Relaxed);
-        }
-        endpoint.live.picks.fetch_add(1, Ordering::Relaxed);
-        Some(Arc::clone(endpoint))
     }
 }
 
-/// One connection to one instance.
+/// How long a connection may have bytes on their way that its instance doesn't
+/// acknowledge, in times of the longest connect: three retransmissions of a
+/// short path fit in. A frozen process doesn't matter, its kernel does.
+const UNACKNOWLEDGED: u32 = 3;
+
+/// One connection to one instance. What became of it is reported where it
+/// succeeded; a failure is the caller's to report.
 pub(super) async fn connect(
     connection: &Connection,
     port: &ServicePort,
-    endpoint: &Endpoint,
+    picked: &Picked,
 ) -> Result<TcpStream, ConnectError> {
+    let endpoint = &picked.endpoint;
     let address = endpoint.address;
     let worker = &connection.worker;
+    let timeouts = &port.policy.timeouts;
+    let timeout = match picked.probe {
+        // What was known before the exile needn't hold any more.
+        Some(_) => timeouts.connect_at_most(),
+        None => {
+            let p99 = port.handshakes.p99(net::monotonic_ns());
+            retry::connect_timeout(timeouts, p99, endpoint.health.handshake())
+        }
+    };
     let started = Instant::now();
     let connecting = net::connect_tcp(&connection.space.namespace, address, worker.socket);
-    let error = match tokio::time::timeout(port.policy.timeouts.connect_at_most(), connecting).await
-    {
+    let error = match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => {
+            let took = started.elapsed();
+            port.handshakes.observe(took, net::monotonic_ns());
+            endpoint.health.note_handshake(took);
+            port.report(endpoint, Outcome::Connected, None);
             // Failing, a vanished peer is noticed later.
             let _ = net::keep_alive(&stream);
+            let _ = net::user_timeout(&stream, timeouts.connect_at_most() * UNACKNOWLEDGED);
             if port.port.protocol == Protocol::Tcp {
                 // Of a stream of bytes the agent can't tell what is an answer.
                 let now = Instant::now();
-                endpoint.live.observe(now - started, now);
+                endpoint.live.observe(took, now);
+                let in_flight = endpoint.live.in_flight.load(Ordering::Relaxed) + 1;
+                endpoint.concurrency.sample(took, in_flight, now.into_std());
             }
             connection.instance.set(Some(address));
             return Ok(stream);
@@ -100,18 +113,30 @@ pub(super) async fn connect(
     Err(error)
 }
 
-/// A connection to the first instance that takes it.
+/// A connection to the first instance that takes it. Whether a probe that it
+/// was has succeeded is for the caller to say.
 pub(super) async fn connect_any(
     connection: &Connection,
     port: &ServicePort,
-    attempts: &mut Attempts,
-) -> Result<(Arc<Endpoint>, TcpStream), ConnectError> {
+    caller: Caller,
+) -> Result<(Picked, TcpStream), ConnectError> {
+    let mut attempts = Attempts::new(port, &port.policy.retry, caller);
+    // What is spoken isn't known yet; each request looks for itself.
+    attempts.any_load = port.port.protocol == Protocol::Auto;
+    let mut next = attempts.first(port);
     let mut last = ConnectError::NoInstance;
-    while let Some(endpoint) = attempts.pick(port) {
-        match connect(connection, port, &endpoint).await {
-            Ok(stream) => return Ok((endpoint, stream)),
-            Err(error) => last = error,
+    while let Some(picked) = next {
+        match connect(connection, port, &picked).await {
+            Ok(stream) => return Ok((picked, stream)),
+            Err(error) => {
+                if error.outcome() != Outcome::Unclear {
+                    picked.endpoint.live.observe_failure(None, Instant::now());
+                }
+                port.report(&picked.endpoint, error.outcome(), picked.probe.as_ref());
+                last = error;
+            }
         }
+        next = attempts.next(port, Reason::ConnectFailure);
     }
     Err(last)
 }

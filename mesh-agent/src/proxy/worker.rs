@@ -26,7 +26,7 @@ use super::{
 use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},
-    registry::{Snapshot, SnapshotReader},
+    registry::{PortKey, Snapshot, SnapshotReader},
 };
 
 /// How often idle times and unfinished request heads are looked at. One timer
@@ -58,6 +58,11 @@ pub(super) enum Command {
     },
     List {
         reply: oneshot::Sender<Vec<ConnectionInfo>>,
+    },
+    Cut {
+        port: PortKey,
+        instance: SocketAddr,
+        reply: oneshot::Sender<usize>,
     },
     Drain {
         deadline: Duration,
@@ -138,6 +143,12 @@ impl Worker {
         }
     }
 
+    fn cut(&self, port: &PortKey, instance: SocketAddr) -> usize {
+        let all = self.connections.borrow();
+        let tunnels = all.values().filter(|one| one.is_tunnel(port, instance));
+        tunnels.inspect(|one| one.stop(Stop::Cut)).count()
+    }
+
     fn is_empty(&self) -> bool {
         self.connections.borrow().is_empty()
     }
@@ -207,6 +218,9 @@ async fn serve(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Command>) {
             Some(Command::List { reply }) => {
                 let all = worker.connections.borrow();
                 let _ = reply.send(all.values().map(|one| one.info()).collect());
+            }
+            Some(Command::Cut { port, instance, reply }) => {
+                let _ = reply.send(worker.cut(&port, instance));
             }
             Some(Command::Drain { deadline, reply }) => {
                 for closed in listening.drain(..) {

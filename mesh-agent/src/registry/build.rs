@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     Labels, PortKey, Service, Snapshot, SnapshotReader,
@@ -20,6 +23,8 @@ use crate::model::{Discovered, Instance, Locality, ServiceName, ServiceSpec};
 pub struct Registry {
     /// Of this node.
     node: Locality,
+    /// It is another than that of the last snapshot.
+    moved: bool,
     specs: Vec<Arc<ServiceSpec>>,
     /// By service: what each of its sources found, in their order. Empty where
     /// a source hasn't found anything yet.
@@ -29,23 +34,32 @@ pub struct Registry {
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
+    health_changed: Arc<Notify>,
 }
 
 impl Registry {
     pub fn new() -> Self {
         Self {
             node: Locality::default(),
+            moved: false,
             specs: Vec::new(),
             discovered: HashMap::new(),
             subsets: HashMap::new(),
             ports: HashMap::new(),
             published: SnapshotReader::default(),
             generation: watch::Sender::new(0),
+            health_changed: Arc::default(),
         }
     }
 
     pub fn reader(&self) -> SnapshotReader {
         self.published.clone()
+    }
+
+    /// Told when the health of some instance changes; the ports that it concerns
+    /// say so themselves, by [`Outliers::take_change`].
+    pub fn health_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.health_changed)
     }
 
     /// Says when there is a new snapshot, by its generation.
@@ -55,6 +69,7 @@ impl Registry {
 
     /// Where this node is, from the next configuration on.
     pub fn locate(&mut self, node: Locality) {
+        self.moved |= node != self.node;
         self.node = node;
     }
 
@@ -67,20 +82,29 @@ impl Registry {
     /// [`Self::configure`] together with what some of the new sources have
     /// found, so that no service is without its instances in between.
     pub fn configure_with(&mut self, specs: Vec<ServiceSpec>, found: Vec<Discovered>) {
+        let before = self.published.load();
+        let known = |name: &ServiceName| Some(&before.service(name.as_str())?.spec);
         let kept = |spec: &ServiceSpec| {
-            let before = self.specs.iter().find(|before| before.name == spec.name);
-            let sets = self.discovered.get(&spec.name).zip(before);
+            let sets = self.discovered.get(&spec.name).zip(known(&spec.name));
             let set_of = |source| {
                 let (sets, before) = sets?;
                 sets.get(before.sources.iter().position(|other| other == source)?).cloned()
             };
             spec.sources.iter().map(|source| set_of(source).unwrap_or_default()).collect()
         };
-        self.discovered = specs.iter().map(|spec| (spec.name.clone(), kept(spec))).collect();
+        let discovered = specs.iter().map(|spec| (spec.name.clone(), kept(spec))).collect();
+        let discovered = std::mem::replace(&mut self.discovered, discovered);
         self.specs = specs.into_iter().map(Arc::new).collect();
-        self.subsets = subsets(&self.specs);
+        let subsets = std::mem::replace(&mut self.subsets, subsets(&self.specs));
+        let moved = std::mem::take(&mut self.moved);
         self.take_in(found);
-        self.publish_all();
+        self.publish_all(|registry, spec| {
+            let name = &spec.name;
+            let same = !moved
+                && discovered.get(name) == registry.discovered.get(name)
+                && subsets.get(name) == registry.subsets.get(name);
+            before.service(name.as_str()).filter(|before| same && *before.spec == *spec).cloned()
+        });
     }
 
     /// Takes in what sources say; of unknown services and sources nothing.
@@ -142,17 +166,18 @@ impl Registry {
         self.publish(std::iter::once(service))
     }
 
-    fn publish_all(&mut self) {
+    /// Builds all services but those that `unchanged` still has.
+    fn publish_all(&mut self, unchanged: impl Fn(&Self, &ServiceSpec) -> Option<Arc<Service>>) {
+        let index = Arc::new(Index::new(&self.specs));
         self.ports.retain(|(name, port, transport), _| {
-            let spec = self.specs.iter().find(|spec| spec.name == *name);
-            let ports = spec.into_iter().flat_map(|spec| &spec.ports);
-            ports
-                .map(|one| (one.port.get(), one.protocol.transport()))
-                .any(|one| one == (*port, *transport))
+            let spec = index.names.get(name).map(|&place| &self.specs[place]);
+            let mut ports = spec.into_iter().flat_map(|spec| &spec.ports);
+            ports.any(|one| (one.port.get(), one.protocol.transport()) == (*port, *transport))
         });
         let specs = std::mem::take(&mut self.specs);
-        let services = specs.iter().map(|spec| self.build(spec)).collect();
-        let index = Arc::new(Index::new(&specs));
+        let services = (specs.iter())
+            .map(|spec| unchanged(self, spec).unwrap_or_else(|| self.build(spec)))
+            .collect();
         self.specs = specs;
         self.store(Snapshot { services, index, generation: 0 });
     }
@@ -190,7 +215,7 @@ impl Registry {
         let ports = (spec.ports.iter())
             .map(|&port| {
                 let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
-                let kept = self.ports.entry(key).or_insert_with(Kept::at_random);
+                let kept = self.ports.entry(key).or_insert_with(|| Kept::new(&self.health_changed));
                 Arc::new(port::build(&plan, port, kept))
             })
             .collect();
@@ -227,151 +252,5 @@ fn subsets(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Vec<Labels>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU16;
-
-    use super::super::ServicePort;
-    use super::*;
-    use crate::{
-        balance::Ask,
-        model::{
-            DnsSource, OnAgentFailure, PathChoice, Policy, Port, Protocol, Source, Transport,
-            Weight,
-        },
-    };
-
-    fn spec(instances: &[&str]) -> ServiceSpec {
-        ServiceSpec {
-            name: ServiceName::new("reviews"),
-            addresses: vec!["10.96.0.11".parse().unwrap()],
-            hostnames: vec!["reviews".into()],
-            ports: vec![Port { port: NonZeroU16::new(80).unwrap(), protocol: Protocol::Http }],
-            path: PathChoice::Auto,
-            on_agent_failure: OnAgentFailure::Open,
-            static_instances: instances
-                .iter()
-                .map(|text| {
-                    let address: SocketAddr = text.parse().unwrap();
-                    Instance {
-                        address: address.ip(),
-                        port: NonZeroU16::new(address.port()),
-                        weight: Weight(1),
-                        locality: Locality::default(),
-                        priority: 0,
-                        labels: Arc::default(),
-                    }
-                })
-                .collect(),
-            sources: Vec::new(),
-            routes: Vec::new(),
-            policy: Policy::default(),
-        }
-    }
-
-    #[test]
-    fn live_data_survives_a_change() {
-        let mut registry = Registry::new();
-        let reader = registry.reader();
-        let vip: SocketAddr = "10.96.0.11:80".parse().unwrap();
-        registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
-        let before = reader.load();
-        let port = before.find(vip, Transport::Tcp).unwrap();
-        port.endpoints[1].live.picks.store(7, Ordering::Relaxed);
-
-        registry.configure(vec![spec(&["10.1.0.2:80", "10.1.0.3:80"])]);
-        let after = reader.load();
-        assert_eq!(after.generation, before.generation + 1);
-        let port = after.find(vip, Transport::Tcp).unwrap();
-        assert_eq!(port.endpoints[0].live.picks.load(Ordering::Relaxed), 7);
-        assert_eq!(port.endpoints[1].live.picks.load(Ordering::Relaxed), 0);
-    }
-
-    fn found(source: usize, instances: &[&str]) -> Discovered {
-        let instances = spec(instances).static_instances.into();
-        Discovered { service: ServiceName::new("reviews"), source, instances }
-    }
-
-    fn named(name: &str) -> Source {
-        Source::Dns(DnsSource { name: name.to_owned(), ..DnsSource::default() })
-    }
-
-    fn pool(registry: &Registry) -> Vec<String> {
-        let snapshot = registry.reader().load();
-        let port = snapshot.ports().next().unwrap();
-        port.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
-    }
-
-    #[test]
-    fn static_and_discovered_instances_make_one_pool_and_the_first_word_counts() {
-        let mut registry = Registry::new();
-        let mut spec = spec(&["10.1.0.1:80"]);
-        spec.static_instances[0].weight = Weight(7);
-        spec.sources = vec![named("a"), named("b")];
-        registry.configure(vec![spec]);
-        assert!(registry.discover(vec![found(1, &["10.1.0.3:80", "10.1.0.2:80"])]));
-        assert!(registry.discover(vec![found(0, &["10.1.0.2:80", "10.1.0.1:80"])]));
-        assert_eq!(pool(&registry), ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"]);
-        let snapshot = registry.reader().load();
-        assert_eq!(snapshot.ports().next().unwrap().endpoints[0].weight, Weight(7));
-
-        // What says nothing new makes no new snapshot, nor does a stranger.
-        let stranger = Discovered { service: ServiceName::new("x"), ..found(0, &["10.1.0.9:80"]) };
-        assert!(!registry.discover(vec![
-            found(1, &["10.1.0.3:80", "10.1.0.2:80"]),
-            found(2, &["10.1.0.9:80"]),
-            stranger
-        ]));
-        assert_eq!(registry.reader().load().generation, snapshot.generation);
-    }
-
-    #[test]
-    fn a_reload_keeps_what_unchanged_sources_found() {
-        let mut registry = Registry::new();
-        let with = |names: &[&str]| {
-            let sources = names.iter().map(|name| named(name)).collect();
-            vec![ServiceSpec { sources, ..spec(&[]) }]
-        };
-        registry.configure(with(&["a", "b"]));
-        registry.discover(vec![found(0, &["10.1.0.1:80"]), found(1, &["10.1.0.2:80"])]);
-        let before = registry.discovered();
-        registry.configure_with(with(&["b", "c"]), vec![found(1, &["10.1.0.3:80"])]);
-        assert_eq!(pool(&registry), ["10.1.0.2:80", "10.1.0.3:80"]);
-        // And back, as when the kernel refused it.
-        registry.configure_with(with(&["a", "b"]), before);
-        assert_eq!(pool(&registry), ["10.1.0.1:80", "10.1.0.2:80"]);
-    }
-
-    fn pick(port: &ServicePort, random: u64) -> Option<usize> {
-        port.balancer.pick(Ask::new(random, Instant::now()), |_| true)
-    }
-
-    #[test]
-    fn a_drained_instance_is_never_picked_and_comes_back() {
-        let mut registry = Registry::new();
-        let reader = registry.reader();
-        registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
-        let address = "10.1.0.1:80".parse().unwrap();
-        assert!(registry.set_drained("reviews", address, true));
-        assert!(!registry.set_drained("ratings", address, true));
-        // A reload doesn't bring it back.
-        registry.configure(vec![spec(&["10.1.0.1:80", "10.1.0.2:80"])]);
-        let snapshot = reader.load();
-        let port = snapshot.ports().next().unwrap();
-        assert!((0..10).all(|n| pick(port, n) == Some(1)));
-        assert!(registry.set_drained("reviews", address, false));
-        let snapshot = reader.load();
-        let port = snapshot.ports().next().unwrap();
-        assert!((0..10).any(|n| pick(port, n) == Some(0)));
-    }
-
-    #[test]
-    fn services_are_found_by_mapped_address_and_hostname() {
-        let mut registry = Registry::new();
-        registry.configure(vec![spec(&["10.1.0.1:80"])]);
-        let snapshot = registry.reader().load();
-        let mapped = "[::ffff:10.96.0.11]:80".parse().unwrap();
-        assert!(snapshot.find(mapped, Transport::Tcp).is_some());
-        assert!(snapshot.find(mapped, Transport::Udp).is_none());
-        assert!(snapshot.by_hostname("reviews").is_some());
-    }
-}
+#[path = "build_tests.rs"]
+mod tests;

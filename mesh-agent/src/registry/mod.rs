@@ -4,6 +4,7 @@
 //! [`Snapshot`]; readers never wait and never see half a change.
 
 mod build;
+mod health;
 mod index;
 mod port;
 mod snapshot;

@@ -7,12 +7,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
 use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
+    health::{Health, Outliers},
+    limit::{Concurrency, Flow},
     model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
+    net,
+    retry::{Budget, Handshakes},
 };
 
 /// What a service port keeps from snapshot to snapshot.
@@ -20,7 +24,11 @@ use crate::{
 pub(super) struct Kept {
     cursor: Arc<AtomicU64>,
     stats: Arc<PortStats>,
+    outliers: Arc<Outliers>,
+    budget: Arc<Budget>,
+    handshakes: Arc<Handshakes>,
     affinity: Arc<Affinity>,
+    flow: Flow,
     pub instances: HashMap<SocketAddr, KeptInstance>,
 }
 
@@ -28,17 +36,23 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct KeptInstance {
     pub live: Arc<Live>,
+    concurrency: Arc<Concurrency>,
+    health: Arc<Health>,
     /// Whether it was failing when the port was last built.
     failing: bool,
 }
 
 impl Kept {
     /// The cursor starts at random, so that nodes don't march in step.
-    pub fn at_random() -> Self {
+    pub fn new(health_changed: &Arc<Notify>) -> Self {
         Self {
             cursor: Arc::new(AtomicU64::new(u64::from(rand::random::<u32>()))),
             stats: Arc::default(),
+            outliers: Arc::new(Outliers::new(Arc::clone(health_changed))),
+            budget: Arc::default(),
+            handshakes: Arc::default(),
             affinity: Arc::default(),
+            flow: Flow::default(),
             instances: HashMap::new(),
         }
     }
@@ -61,6 +75,8 @@ struct Found<'a> {
     address: SocketAddr,
     instance: &'a Instance,
     live: Arc<Live>,
+    concurrency: Arc<Concurrency>,
+    health: Arc<Health>,
     state: State,
     /// It is new among others, or has just come back.
     entry: Option<Entrance>,
@@ -76,6 +92,7 @@ enum Entrance {
 pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort {
     let Plan { spec, policy, .. } = plan;
     let found = find(plan, port, kept);
+    kept.flow = kept.flow.renewed(policy);
     let members: Vec<_> = found.iter().map(Found::member).collect();
     let tiers = Tiers::new(plan.node, &policy.locality, &members);
     let turns = tiers.turns(&members);
@@ -101,6 +118,10 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         panic: tiers.panic,
         affinity: Arc::clone(&kept.affinity),
         stats: Arc::clone(&kept.stats),
+        flow: kept.flow.clone(),
+        outliers: Arc::clone(&kept.outliers),
+        budget: Arc::clone(&kept.budget),
+        handshakes: Arc::clone(&kept.handshakes),
     }
 }
 
@@ -124,6 +145,8 @@ impl Found<'_> {
             locality: self.instance.locality.clone(),
             labels: Arc::clone(&self.instance.labels),
             live: Arc::clone(&self.live),
+            concurrency: Arc::clone(&self.concurrency),
+            health: Arc::clone(&self.health),
         }
     }
 }
@@ -139,7 +162,14 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
         let before = known.remove(&address);
         let new = before.is_none() && !first;
         let mut keep = before.unwrap_or_default();
-        let state = if keep.live.is_drained() { State::Drained } else { State::Available };
+        if !plan.policy.failover.ejection {
+            keep.health.set_returned(net::monotonic_ns());
+        }
+        let state = match (keep.live.is_drained(), keep.health.is_failing()) {
+            (true, _) => State::Drained,
+            (false, true) => State::Failing,
+            (false, false) => State::Available,
+        };
         let returned = keep.failing && state == State::Available;
         keep.failing = state == State::Failing;
         let entry = match (new, returned) {
@@ -147,8 +177,12 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
             (_, true) => Some(Entrance::Returned),
             _ => None,
         };
-        let live = Arc::clone(&place.insert(keep).live);
-        found.push(Found { address, instance, live, state, entry });
+        keep.concurrency.configure(plan.policy.adaptive_concurrency.as_ref());
+        let keep = place.insert(keep);
+        let live = Arc::clone(&keep.live);
+        let concurrency = Arc::clone(&keep.concurrency);
+        let health = Arc::clone(&keep.health);
+        found.push(Found { address, instance, live, concurrency, health, state, entry });
     }
     found
 }

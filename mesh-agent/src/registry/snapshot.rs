@@ -11,9 +11,12 @@ use arc_swap::ArcSwap;
 use super::index::Index;
 use crate::{
     balance::{Affinity, Balancer, Live, Tier},
+    health::{Health, Outliers},
+    limit::{Concurrency, Flow},
     model::{
         Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
     },
+    retry::{Budget, Handshakes, Reason},
 };
 
 /// Everything that serves, at one moment.
@@ -59,6 +62,14 @@ pub struct ServicePort {
     /// Which instances clients keep to, where the policy has session affinity.
     pub affinity: Arc<Affinity>,
     pub stats: Arc<PortStats>,
+    /// Its limits; their state outlives snapshots.
+    pub flow: Flow,
+    /// Of its instances' ejections.
+    pub outliers: Arc<Outliers>,
+    /// How much of its traffic may be retries.
+    pub budget: Arc<Budget>,
+    /// How long connecting to its instances takes.
+    pub handshakes: Arc<Handshakes>,
 }
 
 /// The instances of a service port that have certain labels.
@@ -86,6 +97,8 @@ pub struct Endpoint {
     pub locality: Locality,
     pub labels: Labels,
     pub live: Arc<Live>,
+    pub concurrency: Arc<Concurrency>,
+    pub health: Arc<Health>,
 }
 
 impl Endpoint {
@@ -102,8 +115,8 @@ pub struct PortStats {
     pub requests: AtomicU64,
     /// Answers of 500 and above, and connections that no instance took.
     pub errors: AtomicU64,
-    /// Further attempts after one that failed.
-    pub retries: AtomicU64,
+    /// Further attempts, by their reason.
+    pub retries: [AtomicU64; Reason::ALL.len()],
 }
 
 /// What identifies a service port across snapshots.

@@ -33,6 +33,8 @@ metrics! {
     /// File descriptors that the agent has open
     OPEN_DESCRIPTORS: Gauge "mesh_open_descriptors" [];
 
+    /// Connections that were closed because their instance was removed or ejected (onRemoval)
+    ENDED_BY_REMOVAL: Counter "mesh_removal_closed_connections_total" [];
     /// Reloads of the configuration, by result: ok or failed
     RELOADS: Counter "mesh_reloads_total" ["result"];
     /// 1 where the last reload was accepted, 0 where the one before still serves
@@ -78,11 +80,30 @@ metrics! {
     REQUESTS: Counter "mesh_requests_total" ["service", "port"];
     /// Responses of 500 and above, and connections that no instance took
     ERRORS: Counter "mesh_errors_total" ["service", "port"];
-    /// Further attempts on another instance after one that failed
-    RETRIES: Counter "mesh_retries_total" ["service", "port"];
+    /// Further attempts on another instance after one that failed, by why it failed
+    RETRIES: Counter "mesh_retries_total" ["service", "port", "reason"];
+    /// Further attempts that were not made because the retry budget was used up
+    RETRIES_REFUSED: Counter "mesh_retries_refused_total" ["service", "port"];
+
+    /// 1 where so few instances are available that those that fail are used as well
+    PANIC: Gauge "mesh_service_panic" ["service", "port"];
+    /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
+    TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
+    /// Requests and connections of the proxy path that a limit of the policy refused, by `x-mesh-error`
+    OVER_LIMIT: Counter "mesh_over_limit_total" ["service", "port", "reason"];
+    /// Requests and connections that a rate limit in dry run would have refused
+    DRY_RUN: Counter "mesh_rate_limit_dry_run_total" ["service", "port"];
 
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
+    /// Share of the picks that the instance is due, 0 to 1, by weight, tier and age
+    SHARE: Gauge "mesh_instance_share" ["service", "port", "instance"];
+    /// 1 while the instance is ejected, until a probe succeeds
+    EJECTED: Gauge "mesh_instance_ejected" ["service", "port", "instance"];
+    /// Times that the instance was ejected, failed probes included
+    EJECTIONS: Counter "mesh_instance_ejections_total" ["service", "port", "instance"];
+    /// Active health checks of the instance that failed
+    CHECKS_FAILED: Counter "mesh_health_checks_failed_total" ["service", "port", "instance"];
     /// Requests (HTTP) or connections under way
     IN_FLIGHT: Gauge "mesh_instance_in_flight" ["service", "port", "instance", "path"];
     /// Times that the instance was picked
@@ -93,6 +114,8 @@ metrics! {
     SENT: Counter "mesh_instance_sent_bytes_total" ["service", "port", "instance", "path"];
     /// Bytes that clients received from the instance; on the kernel path counted when a connection closes
     RECEIVED: Counter "mesh_instance_received_bytes_total" ["service", "port", "instance", "path"];
+    /// Limit of what may be under way at the instance, by adaptiveConcurrency on the proxy path
+    CONCURRENCY_LIMIT: Gauge "mesh_instance_concurrency_limit" ["service", "port", "instance"];
     /// Moving average of the time to the first byte of a response, on the proxy path
     RESPONSE_TIME: Gauge "mesh_instance_response_seconds" ["service", "port", "instance"];
     /// Smoothed round trip of the connection that closed last, on the kernel path

@@ -3,12 +3,14 @@
 mod bookinfo;
 mod dnsmasq;
 mod fickle;
+mod moody;
 mod nginx;
 mod python;
 
 pub use bookinfo::{Bookinfo, Role};
 pub use dnsmasq::Dnsmasq;
 pub use fickle::{Fickle, Mood};
+pub use moody::Moody;
 pub use nginx::Nginx;
 pub use python::Echo;
 

@@ -5,7 +5,7 @@
 //! came onto the machine is the user's choice.
 
 mod bpffs;
-mod debian;
+pub mod debian;
 mod install;
 mod requirement;
 

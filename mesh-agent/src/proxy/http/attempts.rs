@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -11,9 +12,13 @@ use tokio::net::TcpStream;
 
 use super::{error::Failure, exchange::Exchange, headers, pool::Lease, verdict::Failed};
 use crate::{
-    proxy::pick::Caller,
-    proxy::upstream::{Attempts, ConnectError, InFlight},
+    proxy::{
+        attempts::{Attempts, Picked},
+        pick::Caller,
+        upstream::{ConnectError, InFlight},
+    },
     registry::Endpoint,
+    retry,
 };
 
 /// An instance's answer, as far as its head.
@@ -22,34 +27,44 @@ pub(super) struct Answer {
     pub response: Response<Incoming>,
     pub lease: Lease,
     pub in_flight: InFlight,
+    /// The request, where another attempt may be made with it.
+    pub spare: Option<request::Parts>,
 }
 
 impl Exchange<'_> {
     pub async fn attempts(&self, mut head: request::Parts) -> Result<Answer, Failure> {
-        let mut attempts =
-            Attempts::new(Caller::request(&self.session.connection, &self.port, &head));
-        let mut failure = Failure::Connect(ConnectError::NoInstance);
-        let mut opened = self.session.opened.take();
-        loop {
-            let (endpoint, stream) = match opened.take() {
-                Some((endpoint, stream)) => {
-                    attempts.made(&endpoint);
-                    (endpoint, Some(stream))
-                }
-                None => match attempts.pick(&self.port) {
-                    Some(endpoint) => (endpoint, None),
-                    None => return Err(failure),
-                },
-            };
-            self.session.connection.instance.set(Some(endpoint.address));
-            match self.attempt(&endpoint, stream, head).await {
-                Ok(answer) => return Ok(answer),
-                Err(Failed { failure: why, head: Some(again), .. }) => {
-                    failure = why;
-                    head = again;
-                }
-                Err(Failed { failure, head: None, .. }) => return Err(failure),
+        let port = &self.port;
+        let caller = Caller::request(&self.session.connection, port, &head);
+        let mut attempts = Attempts::new(port, self.retry(), caller);
+        let (first, mut stream) = match self.session.opened.take() {
+            Some((picked, stream)) => {
+                attempts.made(port, &picked.endpoint);
+                (Some(picked), Some(stream))
             }
+            None => (attempts.first(port), None),
+        };
+        let mut picked = Rc::new(first.ok_or(ConnectError::NoInstance)?);
+        loop {
+            self.session.connection.instance.set(Some(picked.endpoint.address));
+            *self.waiting.borrow_mut() = Some(Rc::clone(&picked));
+            let idempotent = head.method.is_idempotent();
+            let mut result = self.attempt(&picked, stream.take(), head).await;
+            self.waiting.take();
+            self.report(&picked, &result);
+            let again = self.again(&mut result, idempotent);
+            let next = again
+                .and_then(|(reason, spare)| Some((attempts.next(port, reason)?, reason, spare)));
+            let Some((next, reason, spare)) = next else {
+                return result.map_err(|failed| failed.failure);
+            };
+            // What was answered is not wanted; nor is its connection.
+            drop(result);
+            if reason.is_answer() {
+                let backoff = &self.retry().backoff;
+                let delay = retry::delay(backoff, attempts.retries() - 1, rand::random());
+                tokio::time::sleep(delay).await;
+            }
+            (picked, head) = (Rc::new(next), spare);
         }
     }
 
@@ -57,25 +72,28 @@ impl Exchange<'_> {
     /// one if that proves dead.
     async fn attempt(
         &self,
-        endpoint: &Arc<Endpoint>,
+        picked: &Picked,
         mut stream: Option<TcpStream>,
         mut head: request::Parts,
     ) -> Result<Answer, Failed> {
+        let endpoint = &picked.endpoint;
         let in_flight = InFlight::new(endpoint);
         let mut renewed = 0;
         loop {
-            let leased = self.lease(endpoint, stream.take(), renewed > 0).await;
+            let leased = self.lease(picked, stream.take(), renewed > 0).await;
             let (lease, reused) = match leased {
                 Ok(leased) => leased,
-                Err(failure) => return Err(Failed { failure, head: Some(head), renewals: 0 }),
+                // No instance is to blame, and another changes nothing.
+                Err(failure @ Failure::Refused(_)) => return Err(Failed::for_good(failure)),
+                Err(failure) => return Err(Failed::not_connected(failure, head)),
             };
             if !self.told.replace(true) {
                 headers::forwarded_for(&mut head.headers, self.client_address(endpoint));
             }
             match self.send(endpoint, lease, reused, head).await {
-                Ok((response, lease)) => {
+                Ok((response, lease, spare)) => {
                     let endpoint = Arc::clone(endpoint);
-                    return Ok(Answer { endpoint, response, lease, in_flight });
+                    return Ok(Answer { endpoint, response, lease, in_flight, spare });
                 }
                 Err(Failed { head: Some(again), renewals, .. }) if renewed < renewals => {
                     renewed += 1;

@@ -1,13 +1,16 @@
 //! Every answer that the agent itself gives, instead of an instance.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{
     body::{BodyError, ResponseBody},
     guard::Violation,
 };
-use crate::proxy::upstream::ConnectError;
+use crate::{
+    limit::Refusal,
+    proxy::{admission, upstream::ConnectError},
+};
 
 /// Why a request wasn't answered by an instance.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,10 @@ pub(super) enum Failure {
     Closed(std::net::SocketAddr),
     #[error("instance {instance} failed before it answered: {}", causes(error.as_ref()))]
     Exchange { instance: std::net::SocketAddr, error: BodyError },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("instance {0} did not answer within policy.retry.perTryTimeout")]
+    PerTryTimeout(std::net::SocketAddr),
     #[error("CONNECT over HTTP/2 is not supported")]
     NoTunnel,
     #[error("no whole response within policy.timeout.request")]
@@ -54,6 +61,11 @@ impl Failure {
             Self::Closed(_) | Self::Exchange { .. } => {
                 (StatusCode::BAD_GATEWAY, "instance-failed", 14)
             }
+            Self::Refused(refusal @ Refusal::Rate(_)) => {
+                (StatusCode::TOO_MANY_REQUESTS, refusal.name(), 8)
+            }
+            Self::Refused(refusal) => (StatusCode::SERVICE_UNAVAILABLE, refusal.name(), 14),
+            Self::PerTryTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "per-try-timeout", 4),
             Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
         }
@@ -81,6 +93,7 @@ impl Failure {
             headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status)));
             headers.insert("grpc-message", percent_encoded(&text));
             headers.insert("x-mesh-error", HeaderValue::from_static(name));
+            self.tell(headers);
             return response;
         }
         let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text + "\n"))));
@@ -88,7 +101,18 @@ impl Failure {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert("x-mesh-error", HeaderValue::from_static(name));
+        self.tell(headers);
         response
+    }
+
+    /// Tells the client when another try makes sense.
+    fn tell(&self, headers: &mut HeaderMap) {
+        let Self::Refused(refusal) = self else { return };
+        let seconds = admission::seconds(refusal.retry_after()).max(1);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Refusal::Rate(over) = refusal {
+            admission::tell(&over.quota, headers);
+        }
     }
 }
 

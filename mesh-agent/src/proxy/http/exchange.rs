@@ -1,13 +1,23 @@
 //! A request under way: what the client wants of it, whoever answers.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 use http::{HeaderValue, Method, Request, Version, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{body::Source, error::Failure, expect::Gate, headers, session::Session};
-use crate::registry::ServicePort;
+use super::{
+    error::Failure, expect::Gate, headers, paced::Paced, session::Session, source::Source,
+};
+use crate::{
+    model::{FailoverMode, Retry},
+    proxy::{attempts::Picked, pick::workload},
+    registry::ServicePort,
+};
 
 /// A request under way.
 pub(super) struct Exchange<'a> {
@@ -23,6 +33,8 @@ pub(super) struct Exchange<'a> {
     pub deadline: Option<Instant>,
     /// The client's address stands in the head.
     pub told: Cell<bool>,
+    /// The instance that has the request now.
+    pub waiting: RefCell<Option<Rc<Picked>>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -46,19 +58,30 @@ impl<'a> Exchange<'a> {
                 .headers
                 .get(header::EXPECT)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let failover = &port.policy.failover;
+        let replay = if failover.mode == FailoverMode::Fast { failover.replay } else { 0 };
         let exchange = Self {
             session,
             grpc,
             connect,
             upgrade,
             http10: head.version == Version::HTTP_10,
-            source: Source::new(incoming),
+            source: Source::new(
+                Paced::new(incoming, &port.flow.upload, workload(&session.connection)),
+                replay,
+            ),
             gate: expects.then(Arc::<Gate>::default),
             deadline: port.policy.timeouts.request.map(|timeout| Instant::now() + timeout),
             told: Cell::new(false),
+            waiting: RefCell::default(),
             port,
         };
         Ok((exchange, head))
+    }
+
+    /// What is repeated, and how.
+    pub fn retry(&self) -> &Retry {
+        &self.port.policy.retry
     }
 
     /// Waits no longer than the client is to wait.
@@ -66,11 +89,13 @@ impl<'a> Exchange<'a> {
         &self,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        match self.deadline {
-            None => work.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, work)
-                .await
-                .unwrap_or(Err(Failure::RequestTimeout)),
+        let Some(deadline) = self.deadline else { return work.await };
+        match tokio::time::timeout_at(deadline, work).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.report_timeout();
+                Err(Failure::RequestTimeout)
+            }
         }
     }
 }

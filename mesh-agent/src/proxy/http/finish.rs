@@ -13,14 +13,19 @@ use super::{
     error::Failure,
     exchange::Exchange,
     headers,
+    paced::Paced,
     pool::{Http1, Lease},
     session::Tunnel,
 };
-use crate::{proxy::upstream::InFlight, registry::Endpoint};
+use crate::{
+    proxy::{pick::workload, upstream::InFlight},
+    registry::Endpoint,
+};
 
 impl Exchange<'_> {
     pub async fn finish(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
-        let Answer { endpoint, response, mut lease, in_flight } = answer;
+        let Answer { endpoint, response, mut lease, in_flight, .. } = answer;
+        self.source.forget();
         if response.status().is_server_error() {
             self.port.stats.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -48,6 +53,8 @@ impl Exchange<'_> {
             return Err(Failure::Exchange { instance: endpoint.address, error });
         }
         let deadline = self.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        let client = workload(&self.session.connection);
+        let incoming = Paced::new(incoming, &self.port.flow.download, client);
         let body = Streamed::new(incoming, lease, in_flight, Rc::clone(&self.source), deadline);
         Ok(Response::from_parts(head, ResponseBody::Streamed(body)))
     }
@@ -66,6 +73,8 @@ impl Exchange<'_> {
             stream: parts.io.stream,
             early: parts.read_buf,
             in_flight,
+            slot: None,
+            _connection: connection.slot.take(),
         });
         Ok(())
     }

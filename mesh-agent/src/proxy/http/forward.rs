@@ -16,7 +16,11 @@ use super::{
     session::Session,
 };
 use crate::{
-    proxy::connection::{Stop, add},
+    proxy::{
+        admission,
+        connection::{Stop, add},
+        upstream::ConnectError,
+    },
     registry::ServicePort,
 };
 
@@ -61,14 +65,29 @@ async fn forward(
 ) -> Result<Response<ResponseBody>, Failure> {
     // Read: what the head says to the agent itself.
     let (exchange, head) = Exchange::read(session, port, request, grpc)?;
-    exchange
+    // Admission: within what the policy lets through.
+    let admission = admission::request(&session.connection, &exchange.port, &head.headers)?;
+    let mut response = exchange
         .within_deadline(async {
             // Attempts: instance by instance, until one answers.
-            let answer = exchange.attempts(head).await?;
+            let answer = exchange.attempts(head).await.map_err(|failure| match failure {
+                Failure::Connect(ConnectError::NoInstance) => {
+                    admission::overloaded(&exchange.port).map_or(failure, Failure::Refused)
+                }
+                failure => failure,
+            })?;
             // Finish: its answer to the client.
             exchange.finish(answer).await
         })
-        .await
+        .await?;
+    if let Some(quota) = &admission.quota {
+        admission::tell(quota, response.headers_mut());
+    }
+    match &mut *session.tunnel.borrow_mut() {
+        Some(tunnel) => tunnel.slot = Some(admission.slot),
+        None => response.body_mut().hold(admission.slot),
+    }
+    Ok(response)
 }
 
 /// The agent's own answer.

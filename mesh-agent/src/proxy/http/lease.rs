@@ -1,15 +1,26 @@
 //! A connection for one exchange: one that is there, or a new one.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     error::Failure,
     exchange::Exchange,
     pool::{self, Lease, Pool, Started},
 };
-use crate::{model::Protocol, proxy::upstream, registry::Endpoint};
+use crate::{
+    limit::{Counted, Slot},
+    model::Protocol,
+    proxy::{attempts::Picked, upstream},
+    registry::Endpoint,
+};
+
+/// Room for a connection that is to be opened.
+struct Room {
+    slot: Slot,
+    _pending: Slot,
+}
 
 impl Exchange<'_> {
     /// Whether this instance is to be spoken to in HTTP/2.
@@ -30,14 +41,18 @@ impl Exchange<'_> {
     /// A connection, and whether it served before.
     pub async fn lease(
         &self,
-        endpoint: &Arc<Endpoint>,
+        picked: &Picked,
         mut stream: Option<TcpStream>,
         fresh: bool,
     ) -> Result<(Lease, bool), Failure> {
+        let endpoint = &picked.endpoint;
         let connection = &self.session.connection;
         let pool = connection.worker.pools.get(connection.cookie(), endpoint.address);
+        if picked.probe.is_some() && !fresh {
+            pool.retire();
+        }
         if self.wants_http2(endpoint)
-            && let Some(leased) = self.lease_http2(endpoint, &pool, &mut stream).await?
+            && let Some(leased) = self.lease_http2(picked, &pool, &mut stream).await?
         {
             return Ok(leased);
         }
@@ -47,27 +62,44 @@ impl Exchange<'_> {
         {
             return Ok((Lease::Http1 { pool, connection }, true));
         }
+        let room = self.room().await?;
         let stream = match stream {
             Some(stream) => stream,
-            None => upstream::connect(connection, &self.port, endpoint).await?,
+            None => upstream::connect(connection, &self.port, picked).await?,
         };
-        let connection = pool::start_http1(stream, endpoint)
+        let connection = pool::start_http1(stream, endpoint, room.slot)
             .await
             .map_err(|_| Failure::Closed(endpoint.address))?;
         Ok((Lease::Http1 { pool, connection }, false))
+    }
+
+    /// Room for a connection; until there is some, the request is pending, and
+    /// until it is connected.
+    async fn room(&self) -> Result<Room, Failure> {
+        let _pending = self.port.flow.enter(Counted::Pending)?;
+        Ok(Room { slot: self.slot().await, _pending })
+    }
+
+    async fn slot(&self) -> Slot {
+        let flow = &self.port.flow;
+        let pools = &self.session.connection.worker.pools;
+        flow.breaker.connection(flow.max(Counted::Connections), || pools.make_room()).await
     }
 
     /// `None` where the instance turned out to speak HTTP/1 only, and that is
     /// as good.
     async fn lease_http2(
         &self,
-        endpoint: &Arc<Endpoint>,
+        picked: &Picked,
         pool: &Pool,
         stream: &mut Option<TcpStream>,
     ) -> Result<Option<(Lease, bool)>, Failure> {
+        let endpoint = &picked.endpoint;
         if let Some(stream) = pool.stream() {
             return Ok(Some((Lease::Http2(stream), true)));
         }
+        let asked = Instant::now();
+        let _pending = self.port.flow.enter(Counted::Pending)?;
         let _alone = pool.connecting.lock().await;
         if let Some(stream) = pool.stream() {
             return Ok(Some((Lease::Http2(stream), true)));
@@ -75,12 +107,18 @@ impl Exchange<'_> {
         if !self.wants_http2(endpoint) {
             return Ok(None);
         }
+        if let Some(error) = pool.failed_since(asked) {
+            return Err(error.into());
+        }
+        let slot = self.slot().await;
         let stream = match stream.take() {
             Some(stream) => stream,
-            None => upstream::connect(&self.session.connection, &self.port, endpoint).await?,
+            None => upstream::connect(&self.session.connection, &self.port, picked)
+                .await
+                .inspect_err(|error| pool.note_failure(error))?,
         };
         let patience = self.port.policy.timeouts.connect_at_most();
-        match pool::start_http2(stream, endpoint, pool, patience).await {
+        match pool::start_http2(stream, endpoint, pool, slot, patience).await {
             Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
             // Some HTTP/1 servers hang up on the preface without a word; it is
             // remembered once one has answered in HTTP/1.

@@ -14,21 +14,22 @@ mod interim;
 mod io;
 mod lease;
 mod local;
+mod paced;
 mod pool;
 mod send;
 mod server;
 mod session;
+mod source;
 mod unseen;
 mod verdict;
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use tokio::net::TcpStream;
 
 pub(super) use self::pool::Pools;
 use self::session::Session;
-use super::{connection::Connection, detect};
-use crate::registry::Endpoint;
+use super::{attempts::Picked, connection::Connection, detect};
 
 /// Serves a connection of an HTTP port.
 pub(super) async fn serve(connection: &Rc<Connection>, stream: TcpStream) {
@@ -44,7 +45,7 @@ pub(super) async fn serve_from(
     stream: TcpStream,
     http2: bool,
     early: Vec<u8>,
-    opened: Option<(Arc<Endpoint>, TcpStream)>,
+    opened: Option<(Picked, TcpStream)>,
 ) {
     detect::count_early(connection, &early);
     let session = Session::new(connection, http2, opened);

@@ -1,13 +1,50 @@
 //! A request over a connection to an instance, and the head of the answer.
 
-use std::{rc::Rc, sync::Arc};
+use std::sync::{Arc, atomic::Ordering};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{body::RequestBody, exchange::Exchange, expect, headers, pool::Lease, verdict::Failed};
+use super::{
+    exchange::Exchange, expect, headers, pool::Lease, source::RequestBody, verdict::Failed,
+};
 use crate::registry::Endpoint;
+
+/// The response time of a request, for the limit of what is under way. Where
+/// it is dropped without an answer, the time until then counts.
+struct Timing<'a> {
+    endpoint: &'a Endpoint,
+    started: Instant,
+    in_flight: u32,
+    answered: bool,
+}
+
+impl<'a> Timing<'a> {
+    fn new(endpoint: &'a Endpoint, started: Instant) -> Self {
+        let in_flight = endpoint.live.in_flight.load(Ordering::Relaxed);
+        Self { endpoint, started, in_flight, answered: false }
+    }
+
+    /// A failure says nothing: it is often fast.
+    fn answered(mut self, status: StatusCode, now: Instant) {
+        self.answered = true;
+        if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            let took = now - self.started;
+            self.endpoint.concurrency.sample(took, self.in_flight, now.into_std());
+        }
+    }
+}
+
+impl Drop for Timing<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let now = Instant::now();
+            let elapsed = now - self.started;
+            self.endpoint.concurrency.unanswered(elapsed, self.in_flight, now.into_std());
+        }
+    }
+}
 
 impl Exchange<'_> {
     pub async fn send(
@@ -16,40 +53,43 @@ impl Exchange<'_> {
         mut lease: Lease,
         reused: bool,
         mut head: request::Parts,
-    ) -> Result<(Response<Incoming>, Lease), Failed> {
+    ) -> Result<(Response<Incoming>, Lease, Option<request::Parts>), Failed> {
         let version = match lease {
             Lease::Http1 { .. } => Version::HTTP_11,
             Lease::Http2(_) => Version::HTTP_2,
         };
-        let spare = self.may_repeat(&lease, &head).then(|| head.clone());
+        // For what isn't answered, or not as it should be.
+        let spare = head.clone();
         if let Err(failure) = headers::address(&mut head, version) {
-            return Err(Failed { failure, head: None, renewals: 0 });
+            return Err(Failed::for_good(failure));
         }
         if version == Version::HTTP_11 {
             self.ask_for_upgrade(&mut head);
         }
-        let body = RequestBody { source: Rc::clone(&self.source), gate: self.gate.clone() };
+        let body = self.source.attempt(self.gate.clone());
         let mut request = Request::from_parts(head, body);
         if version == Version::HTTP_11 {
             self.hear_interim(&mut request);
         }
         let started = Instant::now();
+        let timing = Timing::new(endpoint, started);
         let result = match &mut lease {
             Lease::Http1 { connection, .. } => {
                 connection.tunnel.set(self.connect || self.upgrade.is_some());
-                self.with_patience(connection.sender.try_send_request(request)).await
+                self.in_time(connection.sender.try_send_request(request)).await
             }
-            Lease::Http2(stream) => {
-                self.with_patience(stream.sender().try_send_request(request)).await
-            }
+            Lease::Http2(stream) => self.in_time(stream.sender().try_send_request(request)).await,
         };
         match result {
-            Ok(response) => {
+            Some(Ok(response)) => {
                 let now = Instant::now();
                 endpoint.live.observe(now - started, now);
-                Ok((response, lease))
+                timing.answered(response.status(), now);
+                let spare = self.source.is_replayable().then_some(spare);
+                Ok((response, lease, spare))
             }
-            Err(error) => Err(self.failed(endpoint, error, &lease, reused, spare)),
+            Some(Err(error)) => Err(self.failed(endpoint, error, &lease, reused, spare)),
+            None => Err(self.too_late(endpoint, &lease, spare)),
         }
     }
 
@@ -77,6 +117,23 @@ impl Exchange<'_> {
                 interim.push(response.status(), response.headers());
             }
         });
+    }
+
+    /// Waits for the response, no longer than an attempt may take. The time
+    /// that the client takes to send its body doesn't count.
+    async fn in_time<T>(&self, response: impl Future<Output = T>) -> Option<T> {
+        let mut response = std::pin::pin!(self.with_patience(response));
+        let Some(limit) = self.retry().per_try_timeout else {
+            return Some(response.await);
+        };
+        loop {
+            let sent = self.source.is_done();
+            match tokio::time::timeout(limit, &mut response).await {
+                Ok(result) => return Some(result),
+                Err(_) if sent => return None,
+                Err(_) => {}
+            }
+        }
     }
 
     /// Waits for the response; the body isn't held back for ever.

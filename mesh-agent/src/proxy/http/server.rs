@@ -69,7 +69,7 @@ pub(super) async fn serve_http1(session: Rc<Session>, stream: TcpStream, early: 
             from_client.extend_from_slice(&held);
             let early = Early { from_client, from_server: tunnel.early.to_vec() };
             tcp::tunnel(&connection, &tunnel.endpoint, &client, &tunnel.stream, early).await;
-            drop(tunnel.in_flight);
+            drop((tunnel.in_flight, tunnel.slot));
         }
         (Some(result), _) => {
             if let Err(error) = result {

@@ -14,7 +14,10 @@ use super::{
     guard::{Guard, Violation},
     interim::Interim,
 };
-use crate::{proxy::connection::Connection, registry::Endpoint};
+use crate::{
+    proxy::{attempts::Picked, connection::Connection},
+    registry::Endpoint,
+};
 
 /// An HTTP client connection.
 pub(super) struct Session {
@@ -23,7 +26,7 @@ pub(super) struct Session {
     pub interim: Arc<Interim>,
     /// A connection to an instance that was opened before the protocol was
     /// known: the first request takes it.
-    pub opened: RefCell<Option<(Arc<Endpoint>, TcpStream)>>,
+    pub opened: RefCell<Option<(Picked, TcpStream)>>,
     /// Set with the answer that turns the connection into a tunnel.
     pub tunnel: RefCell<Option<Tunnel>>,
     refusal: RefCell<Option<Rc<Refusal>>>,
@@ -40,6 +43,10 @@ pub(super) struct Tunnel {
     /// Read from it with the answer.
     pub early: Bytes,
     pub in_flight: crate::proxy::upstream::InFlight,
+    /// Counts the request as under way.
+    pub slot: Option<crate::limit::Slot>,
+    /// Counts the connection to the instance.
+    pub _connection: Option<crate::limit::Slot>,
 }
 
 /// A request that is not served.
@@ -56,7 +63,7 @@ impl Session {
     pub fn new(
         connection: &Rc<Connection>,
         http2: bool,
-        opened: Option<(Arc<Endpoint>, TcpStream)>,
+        opened: Option<(Picked, TcpStream)>,
     ) -> Rc<Self> {
         Rc::new(Self {
             connection: Rc::clone(connection),

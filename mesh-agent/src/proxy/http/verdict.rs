@@ -1,16 +1,26 @@
-//! What an attempt came to, and whether another may follow.
+//! What an attempt came to: what it says of the instance, and whether another
+//! is to follow.
 
-use http::{Request, request};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, header, request};
 use hyper::client::conn::TrySendError;
+use tokio::time::Instant;
 
 use super::{
-    body::RequestBody,
+    attempts::Answer,
     error::Failure,
     exchange::Exchange,
     pool::Lease,
+    source::RequestBody,
     unseen::{self, Unseen},
 };
-use crate::registry::Endpoint;
+use crate::{
+    health::Outcome,
+    proxy::attempts::Picked,
+    registry::Endpoint,
+    retry::{self, Attempt, Reason, Trial},
+};
 
 /// For a request that was never looked at. Generous, because it is harmless
 /// and can be needed: where an instance closes each connection after 50
@@ -20,6 +30,8 @@ const RENEWALS: usize = 40;
 /// An attempt that came to nothing.
 pub(super) struct Failed {
     pub failure: Failure,
+    pub attempt: Attempt,
+    pub outcome: Outcome,
     /// The request, where another attempt may be made with it.
     pub head: Option<request::Parts>,
     /// The connection was no good any more: that many times, a new one to the
@@ -27,54 +39,195 @@ pub(super) struct Failed {
     pub renewals: usize,
 }
 
-impl Exchange<'_> {
-    /// Whether the request may have to be sent again after it has been sent.
-    pub fn may_repeat(&self, lease: &Lease, head: &request::Parts) -> bool {
-        match lease {
-            // An instance may die, or close a kept connection, while a request
-            // is on its way to it. RFC 9110 section 9.2.2: only what is
-            // idempotent is sent again on a guess.
-            Lease::Http1 { .. } => head.method.is_idempotent(),
-            // The instance may say that it hasn't looked at it.
-            Lease::Http2(_) => true,
-        }
+impl Failed {
+    /// The instance never saw the request.
+    pub fn not_connected(failure: Failure, head: request::Parts) -> Self {
+        let outcome = match &failure {
+            Failure::Connect(error) => error.outcome(),
+            _ => Outcome::ConnectFailed,
+        };
+        Self { failure, attempt: Attempt::NotConnected, outcome, head: Some(head), renewals: 0 }
     }
 
+    /// It can't be sent to anybody.
+    pub fn for_good(failure: Failure) -> Self {
+        let attempt = Attempt::Broken { timed_out: false };
+        Self { failure, attempt, outcome: Outcome::Unclear, head: None, renewals: 0 }
+    }
+}
+
+impl Exchange<'_> {
+    /// What became of the request that was sent.
     pub fn failed(
         &self,
         endpoint: &Endpoint,
         mut error: TrySendError<Request<RequestBody>>,
         lease: &Lease,
         reused: bool,
-        spare: Option<request::Parts>,
+        spare: request::Parts,
     ) -> Failed {
-        let unsent = error.take_message().map(|request| request.into_parts().0);
+        let unsent = error.take_message().is_some();
         let error = error.into_error();
         let refused = unseen::unseen(&error);
-        let untouched = unsent.is_some() || refused != Unseen::No;
         if let Lease::Http2(stream) = lease
-            && (unsent.is_some() || refused == Unseen::GoAway)
+            && (unsent || refused == Unseen::GoAway)
         {
             stream.retire();
         }
-        let broken = !error.is_parse() && !error.is_user();
-        let head = if !self.source.is_replayable() {
-            None
-        } else if untouched {
-            unsent.or(spare)
-        } else if broken {
-            spare.filter(|head| head.method.is_idempotent())
-        } else {
-            None
-        };
+        let untouched = unsent || refused != Unseen::No;
+        // The client's body broke off, or the instance doesn't speak HTTP:
+        // it would be the same again.
+        let hopeless = !untouched && (error.is_parse() || error.is_user());
+        let repeatable = self.source.is_replayable() && !hopeless;
         Failed {
             renewals: match refused {
                 Unseen::Stream => 0,
                 _ if untouched => RENEWALS,
-                _ => usize::from(reused),
+                _ => usize::from(reused && self.may_repeat_a_broken_one(&spare)),
+            },
+            attempt: match untouched {
+                true => Attempt::Unseen,
+                false => Attempt::Broken { timed_out: false },
+            },
+            outcome: match (untouched, error.is_user()) {
+                (false, false) => Outcome::ResponseFailed,
+                _ => Outcome::Unclear,
             },
             failure: Failure::Exchange { instance: endpoint.address, error: error.into() },
-            head,
+            head: repeatable.then_some(spare),
+        }
+    }
+
+    /// No answer within `retry.perTryTimeout`.
+    pub fn too_late(&self, endpoint: &Endpoint, lease: &Lease, spare: request::Parts) -> Failed {
+        if let Lease::Http2(stream) = lease {
+            // It may be dead: the next request had better try a new one.
+            stream.retire();
+        }
+        Failed {
+            failure: Failure::PerTryTimeout(endpoint.address),
+            attempt: Attempt::Broken { timed_out: true },
+            outcome: Outcome::ResponseFailed,
+            head: self.source.is_replayable().then_some(spare),
+            renewals: 0,
+        }
+    }
+
+    /// A kept connection may be closed by its instance while a request is on
+    /// its way. RFC 9110 section 9.2.2: only what is idempotent is sent again
+    /// on a guess, unless failover is to repeat it anyway.
+    fn may_repeat_a_broken_one(&self, head: &request::Parts) -> bool {
+        let idempotent = head.method.is_idempotent();
+        let broken = Attempt::Broken { timed_out: false };
+        idempotent || retry::again(&self.trial(idempotent), broken).is_some()
+    }
+
+    fn trial(&self, idempotent: bool) -> Trial<'_> {
+        Trial { mode: self.port.policy.failover.mode, retry: self.retry(), idempotent }
+    }
+
+    /// Tells the instance's health.
+    pub fn report(&self, picked: &Picked, result: &Result<Answer, Failed>) {
+        let outcome = match result {
+            Err(failed) => failed.outcome,
+            Ok(answer) => of_answer(answer.response.status().as_u16(), answer.response.headers()),
+        };
+        let live = &picked.endpoint.live;
+        match result {
+            Err(failed) if failed.outcome == Outcome::Unclear => {}
+            Err(_) => live.observe_failure(None, Instant::now()),
+            Ok(answer) if matches!(answer.response.status().as_u16(), 429 | 503) => {
+                let after = retry_after(answer.response.headers());
+                live.observe_failure(after, Instant::now());
+            }
+            Ok(_) => {}
+        }
+        self.port.report(&picked.endpoint, outcome, picked.probe.as_ref());
+    }
+
+    /// The time for the whole request is over, and this instance had it.
+    pub fn report_timeout(&self) {
+        if let Some(picked) = self.waiting.take() {
+            // A client that sends slowly is not the instance's fault.
+            let outcome = match self.source.is_done() {
+                true => Outcome::ResponseFailed,
+                false => Outcome::Unclear,
+            };
+            self.port.report(&picked.endpoint, outcome, picked.probe.as_ref());
+        }
+    }
+
+    /// Why there is to be another attempt, and what to send with it. `None`
+    /// where there is to be none; then `result` is left as it is.
+    pub fn again(
+        &self,
+        result: &mut Result<Answer, Failed>,
+        idempotent: bool,
+    ) -> Option<(Reason, request::Parts)> {
+        let (attempt, head) = match result {
+            Err(failed) => (failed.attempt, &mut failed.head),
+            Ok(answer) => {
+                let status = answer.response.status().as_u16();
+                let grpc = grpc_status(answer.response.headers()).filter(|_| self.grpc);
+                (Attempt::Answered { status, grpc }, &mut answer.spare)
+            }
+        };
+        let reason = retry::again(&self.trial(idempotent), attempt)?;
+        Some((reason, head.take()?))
+    }
+}
+
+/// What an answer's head says of its instance. The gRPC statuses that blame it
+/// are those that stand for 500 and above in the gRPC project's
+/// http-grpc-status-mapping.md; UNIMPLEMENTED is the caller's mistake.
+fn of_answer(status: u16, headers: &HeaderMap) -> Outcome {
+    const UNKNOWN: u8 = 2;
+    const DEADLINE_EXCEEDED: u8 = 4;
+    const INTERNAL: u8 = 13;
+    const UNAVAILABLE: u8 = 14;
+    const DATA_LOSS: u8 = 15;
+    let call = grpc_status(headers);
+    let failed =
+        matches!(call, Some(UNKNOWN | DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS));
+    if status >= 500 || failed { Outcome::ResponseFailed } else { Outcome::Answered }
+}
+
+/// In seconds only: a date depends on the instance's clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The status of a call whose headers are trailers at the same time.
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_blame_their_instances_or_do_not() {
+        let call = |code: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-status", code.parse().unwrap());
+            headers
+        };
+        for (status, headers, failed) in [
+            (200, HeaderMap::new(), false),
+            (404, HeaderMap::new(), false),
+            (429, HeaderMap::new(), false),
+            (500, HeaderMap::new(), true),
+            (599, HeaderMap::new(), true),
+            (200, call("0"), false),
+            (200, call("5"), false),
+            (200, call("12"), false),
+            (200, call("14"), true),
+            (200, call("no number"), false),
+        ] {
+            let expected = if failed { Outcome::ResponseFailed } else { Outcome::Answered };
+            assert_eq!(of_answer(status, &headers), expected, "{status} {headers:?}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod detect;
 mod drain;
+mod failover;
+mod flow;
 mod http1;
 mod http2;
 mod redirected;

@@ -69,7 +69,8 @@ async fn a_dead_instance_is_passed_over() {
         assert_eq!(read_all(&mut stream).await, "xbye");
     }
     let port = Arc::clone(mesh.snapshots.load().ports().next().unwrap());
-    assert!(port.stats.retries.load(Ordering::Relaxed) > 0);
+    let retries = &port.stats.retries[crate::retry::Reason::ConnectFailure as usize];
+    assert!(retries.load(Ordering::Relaxed) > 0);
     assert_eq!(port.stats.errors.load(Ordering::Relaxed), 0);
 }
 

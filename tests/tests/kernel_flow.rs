@@ -1,0 +1,346 @@
+//! Flow control on the kernel path: new connections, open connections, bytes
+//! per second, and what becomes of connections to an instance that was removed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use mesh_tests::{Agent, Pod, Process, Service, World, eventually, server::Echo};
+
+/// Connects to `argv[1]` port 80 for `argv[2]` seconds, over and over, and
+/// prints how many connections came about, and the names of all errors.
+const KNOCK: &str = r#"
+import collections, errno, socket, sys, time
+end = time.monotonic() + float(sys.argv[2])
+udp = len(sys.argv) > 3
+made, errors = 0, collections.Counter()
+start = time.monotonic()
+while time.monotonic() < end:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as one:
+        try:
+            if udp:
+                one.sendto(b"x", (sys.argv[1], 80))
+            else:
+                one.connect((sys.argv[1], 80))
+            made += 1
+        except OSError as error:
+            errors[errno.errorcode[error.errno]] += 1
+    time.sleep(0.0005)
+print(made, time.monotonic() - start, *errors)
+"#;
+
+/// What [`KNOCK`] saw.
+struct Knocked {
+    made: f64,
+    seconds: f64,
+    errors: Vec<String>,
+}
+
+fn knock(client: &Pod, service: &Service, seconds: &str, udp: bool) -> Result<Knocked> {
+    let ip = service.ip4().to_string();
+    let mut arguments = vec!["-c", KNOCK, &ip, seconds];
+    if udp {
+        arguments.push("udp");
+    }
+    knocked(&client.run("python3", arguments)?)
+}
+
+fn knocked(printed: &str) -> Result<Knocked> {
+    let mut words = printed.split_whitespace();
+    let mut number = || words.next().context("a number")?.parse::<f64>().context("a number");
+    let (made, seconds) = (number()?, number()?);
+    Ok(Knocked { made, seconds, errors: words.map(str::to_owned).collect() })
+}
+
+/// A service on the kernel path with a policy of its own.
+fn limited(service: &Service, policy: &str) -> String {
+    let mut yaml = service.to_string();
+    let at = yaml.rfind("    policy:").expect("every service has one");
+    yaml.truncate(at);
+    format!("{yaml}    policy: {policy}\n")
+}
+
+/// How often the hooks decided for this reason.
+fn reason(agent: &Agent, name: &str) -> Result<u64> {
+    let status = agent.json(["status"])?;
+    let reasons = status["reasons"].as_array().context("reasons")?;
+    let count = reasons.iter().find(|reason| reason["name"] == name).map(|one| &one["count"]);
+    Ok(count.and_then(serde_json::Value::as_u64).unwrap_or(0))
+}
+
+#[test]
+fn new_connections_keep_to_the_rate_of_the_service_and_of_each_client() -> Result<()> {
+    let world = World::new("kflowrate")?;
+    let server = world.backend("one")?;
+    let _echo = Echo::start(&server)?;
+    let (one, two) = (world.client("one-client")?, world.client("two-client")?);
+    let service = Service::new("echo", 40, ("tcp", "kernel"), [&server], 7);
+    let rate = "requests: 100, per: 1s, burst: 20";
+    let agent = Agent::start(&world, &limited(&service, &format!("{{rateLimit: [{{{rate}}}]}}")))?;
+    // 100 per second and the burst; the machine may be slow, never fast.
+    let seen = knock(&one, &service, "3", false)?;
+    let allowed = 20.0 + 100.0 * seen.seconds;
+    assert!((allowed * 0.9..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
+    assert_eq!(seen.errors, ["EAGAIN"]);
+    assert!(reason(&agent, "rate-limited")? > 0);
+
+    // Each of the two has all of it.
+    let by_client = format!("{{rateLimit: [{{{rate}, by: client}}]}}");
+    agent.reload(&limited(&service, &by_client))?;
+    let ip = service.ip4().to_string();
+    let other = two.spawn("python3", ["-c", KNOCK, &ip, "2"])?;
+    let seen = knock(&one, &service, "2", false)?;
+    let printed = eventually("the other client to end", || {
+        knocked(&other.log()).map(|knocked| (knocked.made, knocked.seconds))
+    })?;
+    for (made, seconds) in [(seen.made, seen.seconds), printed] {
+        let allowed = 20.0 + 100.0 * seconds;
+        assert!((allowed * 0.9..=allowed + 1.0).contains(&made), "{made} of {allowed}");
+    }
+
+    // A trial refuses nothing.
+    let before = reason(&agent, "rate-limited")?;
+    agent.reload(&limited(&service, &format!("{{rateLimit: [{{{rate}, dryRun: true}}]}}")))?;
+    let seen = knock(&one, &service, "1", false)?;
+    assert!(seen.errors.is_empty(), "{:?}", seen.errors);
+    assert!(seen.made > 150.0, "{}", seen.made);
+    assert_eq!(reason(&agent, "rate-limited")?, before);
+    assert!(reason(&agent, "rate-limit-dry-run")? > 0);
+    Ok(())
+}
+
+#[test]
+fn new_flows_of_udp_keep_to_the_rate() -> Result<()> {
+    let world = World::new("kflowudp")?;
+    let server = world.backend("one")?;
+    let _echo = Echo::start(&server)?;
+    let client = world.client("client")?;
+    let service = Service::new("echo", 41, ("udp", "auto"), [&server], 7);
+    let policy = "{rateLimit: [{requests: 100, per: 1s, burst: 20}]}";
+    let _agent = Agent::start(&world, &limited(&service, policy))?;
+    let seen = knock(&client, &service, "2", true)?;
+    let allowed = 20.0 + 100.0 * seen.seconds;
+    assert!((allowed * 0.9..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
+    assert_eq!(seen.errors, ["EAGAIN"]);
+    Ok(())
+}
+
+/// Opens `argv[2]` connections at once, some to a port that never answers the
+/// SYN, and prints how many were refused with EAGAIN; then closes one and opens
+/// another.
+const CROWD: &str = r#"
+import errno, socket, sys
+address, number = sys.argv[1], int(sys.argv[2])
+def open_one():
+    one = socket.socket()
+    one.setblocking(False)
+    code = one.connect_ex((address, 80))
+    return one, code
+crowd = [open_one() for _ in range(number)]
+refused = [one for one, code in crowd if code == errno.EAGAIN]
+kept = [one for one, code in crowd if code != errno.EAGAIN]
+print(len(kept), len(refused))
+kept.pop().close()
+print(errno.errorcode[open_one()[1]])
+"#;
+
+#[test]
+fn open_connections_are_limited_and_syns_count() -> Result<()> {
+    let world = World::new("kflowmax")?;
+    let server = world.backend("one")?;
+    let _echo = Echo::start(&server)?;
+    // Packets to the instance vanish: no SYN is ever answered.
+    server.shell("ip link set eth0 down")?;
+    let client = world.client("client")?;
+    let service = Service::new("echo", 42, ("tcp", "kernel"), [&server], 7);
+    let policy = "{connections: {max: 10}, timeout: {connect: 20s}}";
+    let agent = Agent::start(&world, &limited(&service, policy))?;
+    let seen = client.run("python3", ["-c", CROWD, &service.ip4().to_string(), "40"])?;
+    assert_eq!(seen.lines().collect::<Vec<_>>(), ["10 30", "EINPROGRESS"]);
+    assert_eq!(reason(&agent, "too-many-connections")?, 30);
+    Ok(())
+}
+
+/// Moves bytes over `argv[3]` connections, `up` or `down`, for `argv[4]`
+/// seconds after the first; prints the bytes per second of each connection, as
+/// the kernel acknowledged them (up) or handed them over (down).
+const MOVE: &str = r#"
+import selectors, socket, struct, sys, time
+address, way, number, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+up = way == "up"
+crowd = []
+for _ in range(number):
+    one = socket.create_connection((address, 80), 10)
+    one.send(way[:1].encode())
+    one.setblocking(False)
+    crowd.append(one)
+selector = selectors.DefaultSelector()
+for index, one in enumerate(crowd):
+    selector.register(one, selectors.EVENT_WRITE if up else selectors.EVENT_READ, index)
+received, piece, room = [0] * number, bytes(65536), bytearray(262144)
+def count():
+    if not up:
+        return list(received)
+    infos = (one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232) for one in crowd)
+    return [struct.unpack_from("Q", info, 120)[0] for info in infos]
+def move(until):
+    while (now := time.monotonic()) < until:
+        for key, _ in selector.select(0.05):
+            try:
+                if up:
+                    key.fileobj.send(piece)
+                else:
+                    received[key.data] += key.fileobj.recv_into(room)
+            except BlockingIOError:
+                pass
+    return now, count()
+start, before = move(time.monotonic() + 1)
+end, after = move(start + seconds)
+print(*((b - a) / (end - start) for a, b in zip(before, after)))
+"#;
+
+/// Takes what comes where the first byte is `u`, else sends without end.
+const SINK: &str = r#"
+import socket, threading
+def serve(one):
+    piece = bytes(65536)
+    try:
+        if one.recv(1) == b"u":
+            while one.recv(262144): pass
+        while True: one.sendall(piece)
+    except OSError:
+        pass
+server = socket.create_server(("", 7), family=socket.AF_INET6, dualstack_ipv6=True, backlog=256)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"#;
+
+fn sink(pod: &Pod) -> Result<Process> {
+    let process = pod.spawn("python3", ["-c", SINK])?;
+    mesh_tests::server::wait_for_port(pod, 7)?;
+    Ok(process)
+}
+
+#[test]
+fn bandwidth_holds_however_many_connections_share_it() -> Result<()> {
+    let world = World::new("kflowpace")?;
+    // The instance is captured too: its answers can be paced.
+    let server = world.client("server")?;
+    let _sink = sink(&server)?;
+    let client = world.client("client")?;
+    let service = Service::new("bulk", 43, ("tcp", "kernel"), [&server], 7);
+    let policy = "{bandwidth: {upload: 4MiB, download: 4MiB}}";
+    let _agent = Agent::start(&world, &limited(&service, policy))?;
+    for (way, address) in [("up", service.ip4().to_string()), ("down", service.ip6().to_string())] {
+        for number in ["1", "4", "32"] {
+            let seen = client.run("python3", ["-c", MOVE, &address, way, number, "1.5"])?;
+            let rates: Vec<f64> = seen.split_whitespace().filter_map(|r| r.parse().ok()).collect();
+            let (total, limit) = (rates.iter().sum::<f64>(), f64::from(4 << 20));
+            // A busy machine may stall: it never sends more for it.
+            assert!((0.8 * limit..1.08 * limit).contains(&total), "{way} {number}: {total}");
+            let fair = total / rates.len() as f64;
+            let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+            assert!(least > fair / 2.0, "{way} {number}: {least} of {fair}");
+        }
+    }
+    Ok(())
+}
+
+/// Keeps a connection to `argv[1]`, asks now and then, and prints each answer's
+/// sender, or the error that ended it.
+const KEEP: &str = r#"
+import errno, socket, sys, time
+kind = socket.SOCK_STREAM if sys.argv[2] == "tcp" else socket.SOCK_DGRAM
+one = socket.socket(socket.AF_INET, kind)
+one.settimeout(5)
+one.connect((sys.argv[1], 80))
+try:
+    while True:
+        one.send(b"hello\n")
+        answer = one.recv(1000)
+        print(answer.split()[0].decode() if answer else "END", flush=True)
+        if not answer:
+            break
+        time.sleep(0.05)
+except OSError as error:
+    print(errno.errorcode.get(error.errno, error), flush=True)
+"#;
+
+#[test]
+fn connections_to_a_removed_instance_are_closed_drained_or_kept() -> Result<()> {
+    let world = World::new("kflowgone")?;
+    let servers = [world.backend("one")?, world.backend("two")?];
+    let _echoes = [Echo::start(&servers[0])?, Echo::start(&servers[1])?];
+    let client = world.client("client")?;
+    let rows = [
+        ("close", "tcp", "kernel", "close"),
+        ("drain", "tcp", "kernel", "\"drain: 2s\""),
+        ("keep", "tcp", "kernel", "keep"),
+        ("proxied", "tcp", "proxy", "close"),
+        ("udp", "udp", "auto", "close"),
+    ];
+    let services = |left: usize| -> String {
+        let rows = rows.iter().zip(50..);
+        rows.map(|((name, protocol, path, on_removal), number)| {
+            let service = Service::new(name, number, (*protocol, *path), &servers[left..], 7);
+            limited(&service, &format!("{{onRemoval: {on_removal}}}"))
+        })
+        .collect()
+    };
+    let agent = Agent::start(&world, &services(0))?;
+    agent.wait_for(&client)?;
+    // Four connections to each: some for each instance, of whatever family.
+    let keepers: Vec<(&str, Process)> = (rows.iter().zip(50..))
+        .flat_map(|((name, protocol, ..), number)| [(name, protocol, number); 4])
+        .map(|(name, protocol, number)| {
+            let ip = format!("10.96.0.{number}");
+            let mut command = client.command("python3")?;
+            command.args(["-c", KEEP, &ip, protocol]);
+            let log = client.folder.join(format!("{name}-{number}-{}", serial()));
+            Ok((*name, Process::start(name, command, log)?))
+        })
+        .collect::<Result<_>>()?;
+    let of = |name: &str, server: &str| -> Result<String> {
+        let logs = keepers.iter().filter(|(of, _)| *of == name).map(|(_, keeper)| keeper.log());
+        let mut with = logs.filter(|log| log.starts_with(server));
+        with.next().with_context(|| format!("no connection of {name} to {server}"))
+    };
+    for (name, ..) in rows {
+        for server in ["one", "two"] {
+            eventually("both instances to answer", || of(name, server).map(drop))?;
+        }
+    }
+
+    let removed = Instant::now();
+    agent.reload(&services(1))?;
+    for name in ["close", "proxied", "udp"] {
+        eventually("the connection to end", || match of(name, "one")?.lines().last() {
+            Some("ECONNABORTED" | "ECONNRESET") => Ok(()),
+            other => Err(anyhow::anyhow!("{name}: {other:?}")),
+        })?;
+    }
+    let ended = |name: &str| -> Result<bool> {
+        Ok(of(name, "one")?.lines().last().is_some_and(|line| line.starts_with('E')))
+    };
+    if removed.elapsed() < Duration::from_secs(2) {
+        assert!(!ended("drain")?, "after {:?}: {}", removed.elapsed(), of("drain", "one")?);
+    }
+    eventually("the drain to end", || match ended("drain")? {
+        true => Ok(()),
+        false => Err(anyhow::anyhow!("it lives")),
+    })?;
+    assert!(removed.elapsed() >= Duration::from_secs(2), "{:?}", removed.elapsed());
+    // What stays, and whoever is there still, is left alone.
+    assert!(!ended("keep")?);
+    for (name, ..) in rows {
+        let log = of(name, "two")?;
+        assert!(log.lines().all(|line| line == "two"), "{name}: {log}");
+    }
+    Ok(())
+}
+
+/// A number for a file's name.
+fn serial() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,96 @@
+//! docs/performance.md, written from results.
+
+use std::fmt::Write as _;
+
+use super::{
+    super::{goal, result::Results, scenario},
+    table,
+};
+
+/// `pictures`: file names below docs/images.
+pub fn write(results: &Results, pictures: &[String]) -> String {
+    let mut text = String::from("# Performance\n\n");
+    text += "<!-- Written by `cargo xtask bench --docs`; run it again instead of editing. -->\n\n";
+    text += "Measured by `cargo xtask bench`, which anyone can run: it needs root, and \
+             `cargo xtask bench --install-peers` once. `cargo xtask bench --help` explains it.\n\n";
+    machine(&mut text, results);
+    text += "## Goals\n\nRatios of medians in this run: ours to the other's.\n\n";
+    text += &table::goals(&goal::judge(results)).markdown();
+    text += METHOD;
+    text += "\n## Results\n";
+    for comparison in &results.comparisons {
+        let about = scenario::named(&comparison.scenario).map_or("", |scenario| scenario.about);
+        let _ = write!(text, "\n### {}: {about}\n\n", comparison.scenario);
+        if let Some(pace) = comparison.pace {
+            let _ = write!(text, "{pace} requests per second were asked of each.\n\n");
+        }
+        text += &table::comparison(comparison).markdown();
+        for row in comparison.rows.iter().filter(|row| row.problem.is_some()) {
+            let _ = write!(text, "\n{}: it failed in this run.\n", super::title(row));
+        }
+        let prefix = format!("bench-{}-", comparison.scenario);
+        let kinds = ["rate.svg", "cpu.svg"].map(|end| format!("{prefix}{end}"));
+        for name in pictures.iter().filter(|name| kinds.contains(name)) {
+            let _ = write!(text, "\n![{}](images/{name})\n", name.trim_end_matches(".svg"));
+        }
+    }
+    if !results.facts.is_empty() {
+        text += "\n## The agent alone\n\n";
+        text += &table::facts(&results.facts).markdown();
+    }
+    text
+}
+
+fn machine(text: &mut String, results: &Results) {
+    let machine = &results.machine;
+    text.push_str("## The machine\n\n| | |\n|---|---|\n");
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "| {name} | {value} |");
+    };
+    line("processor", &machine.processor);
+    let cores = &machine.cores;
+    line(
+        "cores",
+        &format!(
+            "{}; load generators on {}, servers on {}, proxies on all with {} workers",
+            cores.workers, cores.clients, cores.servers, cores.workers
+        ),
+    );
+    line("memory", &format!("{:.1} GiB", machine.memory_gib));
+    line("kernel", &machine.kernel);
+    line("TCP congestion control", &machine.congestion_control);
+    line("commit", &machine.commit);
+    line("effort", &format!("{} rounds of {} s each", results.rounds, results.seconds));
+    for (name, version) in &machine.versions {
+        line(name, version);
+    }
+    text.push('\n');
+}
+
+const METHOD: &str = "
+## How it is measured
+
+- Rounds are interleaved: every contender once, then every contender again. A number is the median
+  of its rounds; `±` is half the distance from the lowest to the highest.
+- Servers are three nginx with one worker each (iperf3 and sockperf for what isn't HTTP), in pods of
+  their own. Load comes from wrk, h2load, iperf3 and sockperf. Everything is pinned as said above,
+  the same for all.
+- `direct` calls one of these servers by its address. `kube-proxy's iptables` goes through the
+  chains that kube-proxy writes, in the client's namespace. `our kernel path` leads to servers that
+  nobody captures, as on another node; `one node` to captured ones. `our proxy path` is the agent.
+- Explicit peers listen on the loopback address in the client's pod. The sidecar is an Envoy in the
+  client's pod to which iptables REDIRECT leads; the pair has another one in each server's pod, in
+  plain text, without mTLS.
+- Peers have their best settings: no access log, kept connections to servers, as many workers as
+  cores, no request ids, no limits that answer for them.
+- nginx speaks HTTP/1.1 to the servers in the HTTP/2 scenarios, which is all it can, but for gRPC.
+- CPU is the cgroups' own count, start and end of the load generator included: `proxy` is the agent
+  or the peer, `whole path` also client and servers. The kernel's work on packets is charged to
+  whoever sends them.
+- Peak memory is the resident peak of the proxy's processes during the run, summed.
+- HTTP/2 percentiles come from h2load's log of every request; those at a given pace too, counted
+  from when a request was sent, so that waiting before it is not in them.
+- TCP request/response and connects are wrk on a port that nobody knows to be HTTP.
+- A change is timed by a small client of our own: it takes the only instance of a service out, or
+  puts it back, by the agent's socket, and calls `connect` until the kernel answers otherwise.
+";
