@@ -18,6 +18,15 @@ pub struct Connection {
     pub opened_ns: u64,
 }
 
+/// Connections to a backend whose end no hook saw.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    pub backend: u32,
+    pub service: u32,
+    pub connections: u64,
+}
+
 /// A UDP socket's dealings with one service: which backend it keeps to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,7 +54,7 @@ pub struct ReverseKey {
     pub zero: u32,
 }
 
-crate::plain_bytes!(Connection, FlowKey, Flow, ReverseKey);
+crate::plain_bytes!(Connection, Unseen, FlowKey, Flow, ReverseKey);
 
 #[cfg(test)]
 mod tests {
@@ -54,6 +63,7 @@ mod tests {
     #[test]
     fn layout_is_pinned() {
         assert_eq!((size_of::<Connection>(), align_of::<Connection>()), (96, 8));
+        assert_eq!((size_of::<Unseen>(), align_of::<Unseen>()), (16, 8));
         assert_eq!((size_of::<FlowKey>(), align_of::<FlowKey>()), (16, 8));
         assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (32, 4));
         assert_eq!((size_of::<ReverseKey>(), align_of::<ReverseKey>()), (32, 8));

@@ -54,6 +54,8 @@ pub mod stage {
     pub const CHOSEN: u8 = 0;
     pub const SYN_SENT: u8 = 1;
     pub const ESTABLISHED: u8 = 2;
+    /// Established, but not in the map of connections, which was full.
+    pub const UNLISTED: u8 = 3;
 }
 
 /// How the agent finds the original destination: by the peer that it accepted

@@ -60,7 +60,7 @@ fn established<'a>(ctx: &SkBuffContext) -> Option<&'a mut Socket> {
         return None;
     }
     storage::get(sk)
-        .filter(|socket| socket.route == route::BACKEND && socket.stage == stage::ESTABLISHED)
+        .filter(|socket| socket.route == route::BACKEND && socket.stage >= stage::ESTABLISHED)
 }
 
 /// Whether the TCP segment carries data. The packet begins with its IP header.

@@ -154,6 +154,7 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
             opened_ns: socket.opened_ns,
         };
         if CONNECTIONS.insert(cookie(ctx), connection, 0).is_err() {
+            socket.stage = stage::UNLISTED;
             count::reason(Reason::ConnectionsFull);
         }
         timeouts::established(ctx, backend::policy(socket.service), socket);
@@ -220,17 +221,19 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         let _ = ORIGINALS.remove(original_key(socket, client(ctx)));
         return;
     }
-    if let Some(service) = SERVICES.get_ptr_mut(socket.service) {
-        // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*service).closed, 1) };
-    }
     let failed = reached == stage::SYN_SENT;
     let policy = backend::policy(socket.service);
     if failed {
         count::reason(Reason::ConnectFailed);
         timeouts::failed(ctx, socket);
-    } else {
-        let _ = CONNECTIONS.remove(cookie(ctx));
+    }
+    // Who removes an entry takes its connection off the counts: this hook, or
+    // the agent where it thought that no hook would come.
+    let listed = reached == stage::ESTABLISHED;
+    let first = CONNECTIONS.remove(cookie(ctx)).is_ok() || !listed;
+    if first && let Some(service) = SERVICES.get_ptr_mut(socket.service) {
+        // SAFETY: a live map value.
+        unsafe { count::add(&raw mut (*service).closed, 1) };
     }
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -258,6 +261,9 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         };
         // SAFETY: a live map value.
         unsafe {
+            if first {
+                count::add(&raw mut (*backend).closed, 1);
+            }
             settle(backend, &seen, failed);
             if let Some(cause) = failure {
                 eject::failed(backend, socket, policy, cause, now);
@@ -301,7 +307,6 @@ fn no_answer(
 unsafe fn settle(backend: *mut Backend, seen: &Seen, failed: bool) {
     // SAFETY: as the caller says.
     unsafe {
-        count::add(&raw mut (*backend).closed, 1);
         if failed {
             count::add(&raw mut (*backend).failed, 1);
         } else {

@@ -23,6 +23,7 @@ mod lifecycle;
 mod limit;
 mod log;
 mod maps;
+mod mend;
 mod message;
 mod pace;
 mod peer;
@@ -91,6 +92,12 @@ pub fn mesh_asked(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn mesh_answered(ctx: SkBuffContext) -> i32 {
     answer::received(&ctx)
+}
+
+/// Never attached: the agent runs it.
+#[cgroup_skb(egress)]
+pub fn mesh_mend(ctx: SkBuffContext) -> i32 {
+    mend::take_off(&ctx)
 }
 
 #[cfg(not(test))]

@@ -4,6 +4,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, generated::bpf_lo
 use mesh_common::{
     backend::{Backend, EACH, Slot, SlotKey},
     ejection::Access,
+    ewma::Ewma,
     frontend::{Frontend, algorithm},
     hash, least,
     lookup::{CHUNK, ChunkKey},
@@ -15,7 +16,7 @@ use mesh_common::{
 
 use crate::{
     affinity,
-    backend::{backend, service},
+    backend::{backend, policy, service},
     count, eject, limit,
     maps::{LOOKUPS, SLOTS},
 };
@@ -126,6 +127,9 @@ fn search<'a>(
 }
 
 /// Looks at one candidate; 1 ends the search.
+///
+/// # Safety
+/// `search` is what [`search`] handed to the kernel.
 unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
     // SAFETY: what `search` handed over, and nobody else has it.
     let search = unsafe { &mut *search };
@@ -136,20 +140,24 @@ unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
         each(frontend, search.turn, attempt - ASKED)
     };
     let Some(slot) = slot(frontend, index) else { return 0 };
-    match judge(slot.backend, search.policy, frontend, search.client, search.now) {
-        Judgement::Use(probe) => {
+    let luck = luck(frontend, search.client, slot.backend);
+    match mesh_judge(slot.backend, frontend.service, luck, search.now) {
+        // One that only starts slowly is better than one that is ejected.
+        judgement::SLOW => {
+            search.spare = index + 1;
+            search.slow = true;
+        }
+        judgement::FULL => search.full = true,
+        judgement::EJECTED => {
+            if search.spare == 0 {
+                search.spare = index + 1;
+            }
+        }
+        probe => {
             search.probe = probe;
             search.found = index + 1;
             return 1;
         }
-        // One that only starts slowly is better than one that is ejected.
-        Judgement::Slow => {
-            search.spare = index + 1;
-            search.slow = true;
-        }
-        Judgement::Full => search.full = true,
-        Judgement::Ejected if search.spare == 0 => search.spare = index + 1,
-        Judgement::Ejected => {}
     }
     0
 }
@@ -264,8 +272,11 @@ fn weigh(
         }
     };
     // The connections alone count where the time is left out.
-    let ewma_ns =
-        if frontend.algorithm == algorithm::LEAST_RESPONSE_TIME { ewma.read(now) } else { 1 };
+    let ewma_ns = if frontend.algorithm == algorithm::LEAST_RESPONSE_TIME {
+        mesh_ewma(ewma.value_ns, ewma.at_ns, now)
+    } else {
+        1
+    };
     let pending = opened.saturating_sub(closed) as u32;
     Some(least::Cost { ewma_ns, pending, weight: u32::from(slot.weight) })
 }
@@ -278,48 +289,54 @@ fn each(frontend: &Frontend, turn: u64, nth: u32) -> u32 {
     if frontend.backends == frontend.slots { index } else { EACH | index }
 }
 
-enum Judgement {
-    /// As the probe, where the word isn't 0.
-    Use(u64),
+/// What [`mesh_judge`] says; anything else is the word of a probe.
+mod judgement {
+    pub const USE: u64 = 0;
     /// It has just come into service, and gets only some of its turns.
-    Slow,
+    pub const SLOW: u64 = 1;
     /// It has as many connections as its response time allows.
-    Full,
-    Ejected,
+    pub const FULL: u64 = 2;
+    pub const EJECTED: u64 = 3;
 }
 
-#[inline(always)]
-fn judge(
-    id: u32,
-    policy: Option<&Policy>,
-    frontend: &Frontend,
-    client: &Client,
-    now: u64,
-) -> Judgement {
-    let (Some(policy), Some(backend)) = (policy, backend(id)) else { return Judgement::Use(0) };
+/// Whether a backend may be used. `luck` is a number of 16 bits, against which a
+/// slow start is held.
+///
+/// A function of its own, with nothing but numbers coming in, is verified once
+/// and not for every path that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mesh_judge(id: u32, service: u32, luck: u32, now: u64) -> u64 {
+    let (Some(policy), Some(backend)) = (policy(service), backend(id)) else {
+        return judgement::USE;
+    };
     // SAFETY: a live map value.
     unsafe {
         match eject::access(backend, Some(policy), now) {
-            Access::Closed => Judgement::Ejected,
-            Access::Probe => match eject::claim(backend, id, policy, now) {
-                Some(probe) => Judgement::Use(probe),
-                None => Judgement::Ejected,
-            },
-            Access::Open if limit::is_full(id, backend, policy) => Judgement::Full,
-            Access::Open => {
-                let luck = if frontend.algorithm == algorithm::CONSISTENT_HASH {
-                    // By the client, so that each moves once as the share grows.
-                    hash::mix(client.hash ^ u64::from(id)) as u16
-                } else {
-                    random() as u16
-                };
-                if luck <= share(backend, policy, now) {
-                    Judgement::Use(0)
-                } else {
-                    Judgement::Slow
-                }
-            }
+            Access::Closed => judgement::EJECTED,
+            Access::Probe => eject::claim(backend, id, policy, now).unwrap_or(judgement::EJECTED),
+            Access::Open if limit::is_full(id, backend, policy) => judgement::FULL,
+            Access::Open if luck as u16 <= share(backend, policy, now) => judgement::USE,
+            Access::Open => judgement::SLOW,
         }
+    }
+}
+
+/// The average as of now; on its own for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mesh_ewma(value_ns: u64, at_ns: u64, now: u64) -> u64 {
+    Ewma { value_ns, at_ns }.read(now)
+}
+
+/// By the client in consistent hashing, so that each moves once as a share
+/// grows; else by chance.
+#[inline(always)]
+fn luck(frontend: &Frontend, client: &Client, id: u32) -> u32 {
+    if frontend.algorithm == algorithm::CONSISTENT_HASH {
+        hash::mix(client.hash ^ u64::from(id)) as u32
+    } else {
+        random()
     }
 }
 

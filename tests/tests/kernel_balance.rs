@@ -188,3 +188,30 @@ fn a_client_keeps_its_backend_while_that_is_there() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn what_ends_unseen_is_taken_off_the_counts() -> Result<()> {
+    let scene = Scene::new("kunseen", "loadBalancer: {algorithm: leastConnections}")?;
+    let address = scene.service.ip4().to_string();
+    let mut held = scene.client.spawn("python3", ["-c", HOLD, &address])?;
+    let in_flight = || -> Result<u64> {
+        let endpoints = scene.agent.json(["endpoints", "web"])?;
+        let all = endpoints["endpoints"].as_array().cloned().unwrap_or_default();
+        Ok(all.iter().filter_map(|endpoint| endpoint["inFlight"].as_u64()).sum())
+    };
+    let wait = |expect: u64| {
+        eventually_for(Duration::from_secs(60), &format!("{expect} connections"), || {
+            let open = in_flight()?;
+            ensure!(open == expect, "{open}");
+            Ok(())
+        })
+    };
+    wait(20)?;
+    // Without its hooks nobody sees the end of a connection.
+    let status = scene.agent.json(["status"])?;
+    for hook in status["hooks"].as_array().cloned().unwrap_or_default() {
+        std::fs::remove_file(hook["pinned"].as_str().unwrap_or_default())?;
+    }
+    held.kill9()?;
+    wait(0)
+}

@@ -13,6 +13,7 @@ mod kernel;
 mod metrics;
 mod namespaces;
 mod pulse;
+mod reconcile;
 mod reload;
 mod removal;
 mod routes;

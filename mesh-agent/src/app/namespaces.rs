@@ -9,14 +9,14 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use notify::{RecursiveMode, Watcher as _};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::agent::Agent;
+use super::{agent::Agent, reconcile};
 use crate::{
     datapath::{self, Captured},
     net::Namespace,
@@ -76,6 +76,7 @@ impl Tracker {
         let (made, mut cgroups) = mpsc::channel(1);
         let mut watched = self.watch_cgroups(made.clone());
         let mut burst = 0;
+        let mut reconciled = Instant::now();
         loop {
             let period = if burst > 0 { BURST_PERIOD } else { SCAN_PERIOD };
             tokio::select! {
@@ -88,6 +89,13 @@ impl Tracker {
                         watched = self.watch_cgroups(made.clone());
                     }
                     self.scan().await;
+                    if reconciled.elapsed() >= reconcile::PERIOD {
+                        reconciled = Instant::now();
+                        let agent = Arc::clone(&self.agent);
+                        if let Err(error) = spawn_blocking(move || reconcile::reconcile(&agent)).await {
+                            tracing::error!(%error, "comparing connections with sockets failed");
+                        }
+                    }
                 }
             }
         }

@@ -49,6 +49,9 @@ pub(super) const TIMING: [Hook; 2] = [
     Hook { program: "mesh_asked", name: "egress", attach_type: 1 },
 ];
 
+/// Run by the agent itself.
+pub(super) const MEND: &str = "mesh_mend";
+
 /// A hook as it is attached now.
 #[derive(Clone, Debug)]
 pub struct Attached {

@@ -4,7 +4,7 @@ use aya::{Ebpf, EbpfLoader, programs::Program};
 use mesh_common::map;
 
 use super::{
-    hooks::{HOOKS, TIMING},
+    hooks::{HOOKS, MEND, TIMING},
     pins::Pins,
 };
 
@@ -57,16 +57,16 @@ impl Object {
             loader.map_pin_path(name, path.as_path());
         }
         let mut ebpf = loader.load(OBJECT).map_err(LoadError::Maps)?;
-        for hook in HOOKS.iter().chain(&TIMING) {
-            let program =
-                ebpf.program_mut(hook.program).ok_or(LoadError::NoProgram(hook.program))?;
+        let hooks = HOOKS.iter().chain(&TIMING).map(|hook| hook.program);
+        for name in hooks.chain([MEND]) {
+            let program = ebpf.program_mut(name).ok_or(LoadError::NoProgram(name))?;
             let loaded = match program {
                 Program::CgroupSockAddr(program) => program.load(),
                 Program::SockOps(program) => program.load(),
                 Program::CgroupSkb(program) => program.load(),
-                _ => return Err(LoadError::NoProgram(hook.program)),
+                _ => return Err(LoadError::NoProgram(name)),
             };
-            loaded.map_err(|error| LoadError::Program { name: hook.program, error })?;
+            loaded.map_err(|error| LoadError::Program { name, error })?;
         }
         Ok(Self { ebpf, adopted })
     }

@@ -14,6 +14,7 @@ const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
+const PROG_TEST_RUN: libc::c_long = 10;
 const LINK_UPDATE: libc::c_long = 29;
 
 /// Calls `bpf(command, attributes)`.
@@ -62,6 +63,42 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     };
     // SAFETY: the attributes of BPF_LINK_UPDATE, which hold no pointers.
     unsafe { bpf(LINK_UPDATE, &mut attributes) }.map(drop)
+}
+
+/// Runs a program once on a packet of these bytes, behind an empty Ethernet
+/// header, and returns what it returned.
+pub(super) fn run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    const ETHERNET: usize = 14;
+    #[repr(C)]
+    struct Attributes {
+        program: u32,
+        result: u32,
+        size_in: u32,
+        size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        /// Context, flags, CPU, batch: none.
+        rest: [u64; 5],
+    }
+    let mut data = vec![0; ETHERNET];
+    data.extend_from_slice(packet);
+    let mut attributes = Attributes {
+        program: program.as_raw_fd() as u32,
+        result: 0,
+        size_in: data.len() as u32,
+        size_out: 0,
+        data_in: data.as_ptr() as u64,
+        data_out: 0,
+        repeat: 1,
+        duration: 0,
+        rest: [0; 5],
+    };
+    // SAFETY: the attributes of BPF_PROG_TEST_RUN; the packet is as long as said
+    // and lives until the call ends; nothing is written back.
+    unsafe { bpf(PROG_TEST_RUN, &mut attributes) }?;
+    Ok(attributes.result)
 }
 
 /// `struct bpf_link_info` of a cgroup link.

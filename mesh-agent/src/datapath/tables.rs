@@ -3,17 +3,20 @@
 use std::{
     collections::HashMap as StdHashMap,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::MetadataExt,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::{
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    programs::ProgramFd,
+};
 use mesh_common::{
     address::Address,
     backend::{Backend, Slot, SlotKey, TierKey},
-    connection::Connection,
+    connection::{Connection, Unseen},
     exclude::Exclude,
     frontend::{Frontend, FrontendKey, algorithm, path},
     lookup::{Chunk, ChunkKey},
@@ -29,11 +32,13 @@ use super::{
     contents::Contents,
     events::Events,
     heartbeat::{Heartbeat, monotonic_ns},
+    hooks::MEND,
     object::Object,
     originals::Originals,
     plan::{self, Operation, PlanError},
     preflight::cgroup2_mount,
     row::Row,
+    sys,
 };
 use crate::{
     model::Settings,
@@ -63,6 +68,7 @@ pub struct Tables {
     /// Numbers of ejected backends that were wrong at the last look: found, right.
     miscounted: StdHashMap<TierKey, (u64, u64)>,
     counted: Instant,
+    mend: ProgramFd,
     retired: Vec<(Instant, u32, u32, Row)>,
     generation: u64,
 }
@@ -120,6 +126,10 @@ impl Tables {
             tiers: take_map!(object, map::TIERS, HashMap<_, _, _>),
             miscounted: StdHashMap::new(),
             counted: Instant::now(),
+            mend: (object.ebpf.program(MEND))
+                .ok_or_else(|| anyhow!("the object has no program {MEND}"))?
+                .fd()?
+                .try_clone()?,
             contents: Contents::default(),
             ports: StdHashMap::new(),
             retired: Vec::new(),
@@ -275,6 +285,24 @@ impl Tables {
         let live = self.connections.iter().filter_map(|entry| Some(entry.ok()?.1.backend));
         contents.skip_used_ids(live);
         Ok(contents)
+    }
+
+    /// Takes connections off the counts that ended unseen; how many those were.
+    pub fn forget(&mut self, gone: &[LiveConnection]) -> anyhow::Result<usize> {
+        let mut count = 0;
+        for LiveConnection { cookie, connection, .. } in gone {
+            // Its hook may have come after all, and then it has counted.
+            if self.connections.remove(cookie).is_err() {
+                continue;
+            }
+            let mut packet = [0; size_of::<Unseen>()];
+            packet[..4].copy_from_slice(&connection.backend.to_ne_bytes());
+            packet[4..8].copy_from_slice(&connection.service.to_ne_bytes());
+            packet[8..].copy_from_slice(&1u64.to_ne_bytes());
+            sys::run(self.mend.as_fd(), &packet).context("running mesh_mend")?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Whether a service is balanced by how fast its backends answer.

@@ -1,7 +1,7 @@
 //! What the kernel knows of a namespace's TCP connections, by `sock_diag(7)`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Read as _},
 };
 
@@ -30,6 +30,18 @@ const ESTABLISHED: u32 = 1 << 1;
 const HEADER: usize = 16;
 pub(super) const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
+
+/// The cookies of all TCP sockets of a namespace that are connected, or were
+/// and haven't closed.
+pub fn tcp_sockets(namespace: &Namespace) -> io::Result<HashSet<u64>> {
+    /// All states but closed, listening, and those without a socket of their own.
+    const CONNECTED: u32 = ESTABLISHED | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+    let socket = open(namespace)?;
+    let mut found = HashSet::new();
+    let ask = Ask { protocol: libc::IPPROTO_TCP as u8, states: CONNECTED, extensions: 0 };
+    dump(&socket, ask, |message| found.extend(cookie(message)))?;
+    Ok(found)
+}
 
 /// The established connections of a namespace, by socket cookie.
 pub fn tcp_connections(namespace: &Namespace) -> io::Result<HashMap<u64, TcpStatistics>> {
