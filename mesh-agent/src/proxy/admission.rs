@@ -50,8 +50,12 @@ pub(super) fn has_room(endpoint: &Endpoint) -> bool {
 
 /// Why nothing was picked, where instances at their limit are the reason.
 pub(super) fn overloaded(port: &ServicePort) -> Option<Refusal> {
-    let full = port.endpoints.iter().any(|endpoint| !has_room(endpoint));
-    full.then(|| {
+    // Not whether they are full: since the pick, another worker may have made
+    // room. An instance that is taken out for another reason isn't the reason.
+    let limited = |endpoint: &Endpoint| endpoint.concurrency.limit().is_some();
+    let usable = |endpoint: &Endpoint| endpoint.turns > 0 && endpoint.health.is_usable();
+    let overloaded = port.endpoints.iter().any(|one| limited(one) && usable(one));
+    overloaded.then(|| {
         port.flow.refusals.add(&Refusal::Concurrency);
         Refusal::Concurrency
     })

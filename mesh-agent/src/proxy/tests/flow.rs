@@ -76,11 +76,16 @@ async fn new_connections_of_tcp_are_limited() {
 
 #[tokio::test]
 async fn requests_under_way_are_limited_until_their_answer_has_ended() {
-    let instance = server(|mut stream| async move {
-        read_until(&mut stream, "\r\n\r\n").await;
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na").await;
-        // The rest when the client has seen the beginning.
-        let _ = stream.read_u8().await;
+    let end = Arc::<tokio::sync::Notify>::default();
+    let told = Arc::clone(&end);
+    let instance = server(move |mut stream| {
+        let end = Arc::clone(&told);
+        async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na").await;
+            end.notified().await;
+            let _ = stream.write_all(b"b").await;
+        }
     })
     .await;
     let connections = ConnectionLimits { max_requests: Some(1), ..ConnectionLimits::default() };
@@ -90,7 +95,8 @@ async fn requests_under_way_are_limited_until_their_answer_has_ended() {
     read_until(&mut first, "\r\n\r\na").await;
     let refused = mesh.raw(LAST).await;
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("request-limit"), "{refused}");
-    drop(first);
+    end.notify_one();
+    assert_eq!(first.read_u8().await.unwrap(), b'b');
     let port = Arc::clone(mesh.snapshots.load().ports().next().unwrap());
     let count = || port.flow.breaker.count(crate::limit::Counted::Requests);
     eventually(|| count() == 0).await;
