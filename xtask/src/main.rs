@@ -16,6 +16,7 @@ mod kernel_lint;
 mod plot;
 mod process;
 mod setup;
+mod stress;
 mod test;
 mod tidy;
 #[path = "../../mesh-ebpf/toolchain.rs"]
@@ -50,6 +51,7 @@ enum Task {
     Docs(docs::Arguments),
     Plot(plot::Arguments),
     Bench(Box<bench::Arguments>),
+    Stress(stress::Arguments),
 }
 
 impl Task {
@@ -64,6 +66,7 @@ impl Task {
             Self::Docs(_) => docs::write(),
             Self::Plot(arguments) => plot::run(arguments),
             Self::Bench(arguments) => bench::run(arguments),
+            Self::Stress(arguments) => stress::run(arguments),
         }
     }
 }

