@@ -57,8 +57,8 @@ pub struct Backend {
     /// What it was ejected for last: [`cause`]; and the tier that this counts in.
     pub cause: u16,
     pub tier: u16,
-    /// 0 while in service, else the end of its exile or of the probe's chance,
-    /// monotonic ns: see [`crate::ejection::access`].
+    /// 0 while in service, else the end of its exile, monotonic ns; with
+    /// [`PROBING`] set, of the probe's chance: see [`crate::ejection::access`].
     pub ejected_until_ns: u64,
     /// When it was ejected or came back last. What was opened before says
     /// nothing about the time after.
@@ -80,6 +80,10 @@ pub struct Backend {
     pub answers: u64,
     pub waited_ns: u64,
 }
+
+/// Bit of [`Backend::ejected_until_ns`]: one connection is out to see whether
+/// the backend is back.
+pub const PROBING: u64 = 1;
 
 /// Values of [`Backend::cause`].
 pub mod cause {

@@ -31,7 +31,7 @@ pub struct Policy {
     /// How long the one connection that tries an ejected backend may take.
     pub probe_ns: u64,
     /// A request unanswered for this long is a failure when its connection
-    /// closes; 0 for never.
+    /// closes, if its backend ever answered one; 0 for never.
     pub response_timeout_ns: u64,
     /// How many backends of each tier may be ejected at a time.
     pub max_ejected: [u32; MAX_TIERS],

@@ -8,7 +8,7 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use mesh_common::{
-    backend::{Backend, TierKey, cause},
+    backend::{Backend, PROBING, TierKey, cause},
     ejection::{self, Access},
     event::kind,
     ewma::Ewma,
@@ -37,7 +37,8 @@ pub unsafe fn access(backend: *const Backend, policy: Option<&Policy>, now: u64)
         return Access::Open;
     }
     // SAFETY: as the caller says.
-    ejection::access(unsafe { (&raw const (*backend).ejected_until_ns).read_volatile() }, now)
+    let word = unsafe { (&raw const (*backend).ejected_until_ns).read_volatile() };
+    ejection::access(word & !PROBING, now)
 }
 
 /// Tries to become the probe; the word to hold where it worked.
@@ -45,16 +46,26 @@ pub unsafe fn access(backend: *const Backend, policy: Option<&Policy>, now: u64)
 /// # Safety
 /// As for [`access`].
 #[inline(always)]
-pub unsafe fn claim(backend: *mut Backend, policy: &Policy, now: u64) -> Option<u64> {
+pub unsafe fn claim(backend: *mut Backend, id: u32, policy: &Policy, now: u64) -> Option<u64> {
     // SAFETY: as the caller says.
     unsafe {
         let word = &raw mut (*backend).ejected_until_ns;
         let found = word.read_volatile();
-        let lease = ejection::lease(now, policy.probe_ns);
-        // Somebody else may have let it back, or become the probe, meanwhile.
-        (ejection::access(found, now) == Access::Probe
-            && count::replace(word, found, lease) == found)
-            .then_some(lease)
+        if found == 0 {
+            // Somebody has just let it back.
+            return Some(0);
+        }
+        if ejection::access(found & !PROBING, now) != Access::Probe {
+            return None;
+        }
+        if found & PROBING != 0 {
+            // Its probe didn't end in time: as good as one that failed.
+            send_away(backend, id, policy, (*backend).cause, found, now);
+            return None;
+        }
+        let lease = ejection::lease(now, policy.probe_ns) | PROBING;
+        // Somebody else may have become the probe meanwhile.
+        (count::replace(word, found, lease) == found).then_some(lease)
     }
 }
 
@@ -64,9 +75,10 @@ pub unsafe fn claim(backend: *mut Backend, policy: &Policy, now: u64) -> Option<
 /// As for [`access`].
 #[inline(always)]
 pub unsafe fn release(backend: *mut Backend, probe: u64) {
-    // Any time that is over.
+    /// Any time that is over.
+    const OVER: u64 = 2;
     // SAFETY: as the caller says.
-    unsafe { count::replace(&raw mut (*backend).ejected_until_ns, probe, 1) };
+    unsafe { count::replace(&raw mut (*backend).ejected_until_ns, probe, OVER) };
 }
 
 /// The connection was established.
@@ -131,8 +143,8 @@ unsafe fn let_back(backend: *mut Backend, socket: &Socket, now: u64) {
         (*backend).started_ns = now;
         // What it was before its exile is over; the probe's own time stands.
         (*backend).ewma = Ewma::default().observe(now.saturating_sub(socket.opened_ns), now);
+        tell(kind::RETURNED, backend, socket.backend, 0);
     }
-    tell(kind::RETURNED, socket, 0);
 }
 
 /// The connection failed.
@@ -152,7 +164,7 @@ pub unsafe fn failed(
         (*backend).ewma = (*backend).ewma.observe(FAILURE_NS, now);
         let Some(policy) = policy.filter(|policy| policy.flags & flag::EJECT != 0) else { return };
         if socket.probe != 0 {
-            send_away(backend, socket, policy, why, socket.probe, now);
+            send_away(backend, socket.backend, policy, why, socket.probe, now);
         } else if counts(backend, socket) && is_enough(backend, policy, why) {
             with_a_seat(backend, socket, policy, why, now);
         }
@@ -192,7 +204,7 @@ unsafe fn with_a_seat(backend: *mut Backend, socket: &Socket, policy: &Policy, w
         if count::add(ejected, 1) >= u64::from(policy.max_ejected[tier & (MAX_TIERS - 1)]) {
             count::take_back(ejected);
             count::reason(Reason::EjectionCapped);
-        } else if send_away(backend, socket, policy, why, 0, now) {
+        } else if send_away(backend, socket.backend, policy, why, 0, now) {
             (*backend).tier = tier as u16;
         } else {
             count::take_back(ejected);
@@ -216,7 +228,7 @@ fn ejected_of(key: TierKey) -> Option<*mut u64> {
 #[inline(always)]
 unsafe fn send_away(
     backend: *mut Backend,
-    socket: &Socket,
+    id: u32,
     policy: &Policy,
     why: u16,
     expected: u64,
@@ -231,7 +243,7 @@ unsafe fn send_away(
             times = ejection::forgiven(base, max, times, good);
         }
         let exile = ejection::exile(base, max, times, bpf_get_prandom_u32());
-        let until = ejection::lease(now, exile);
+        let until = ejection::lease(now, exile).saturating_add(PROBING) & !PROBING;
         if count::replace(&raw mut (*backend).ejected_until_ns, expected, until) != expected {
             return false;
         }
@@ -240,7 +252,7 @@ unsafe fn send_away(
         count::add(&raw mut (*backend).ejections, 1);
         start_anew(backend, now);
         count::reason(Reason::Ejected);
-        tell(kind::EJECTED, socket, exile);
+        tell(kind::EJECTED, backend, id, exile);
     }
     true
 }
@@ -258,13 +270,18 @@ unsafe fn start_anew(backend: *mut Backend, now: u64) {
 }
 
 /// The agent is woken: what it knows of the backend is out of date.
+///
+/// # Safety
+/// As for [`access`].
 #[inline(always)]
-fn tell(kind: u32, socket: &Socket, exile_ns: u64) {
+unsafe fn tell(kind: u32, backend: *const Backend, id: u32, exile_ns: u64) {
     report(kind, WAKE, |event| {
-        event.service = socket.service;
-        event.backend = socket.backend;
-        event.original = socket.original;
-        event.backend_address = socket.actual;
+        // SAFETY: as the caller says.
+        unsafe {
+            event.service = (*backend).service;
+            event.backend_address = (*backend).address;
+        }
+        event.backend = id;
         event.duration_ns = exile_ns;
     });
 }

@@ -4,9 +4,9 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-        BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TIMEOUT_INIT, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
-        bpf_sock,
+        BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TIMEOUT_INIT,
+        BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, bpf_sock,
     },
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
     programs::SockOpsContext,
@@ -63,6 +63,9 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
         }
         BPF_SOCK_OPS_RTT_CB => {
             pace::progress(ctx, sk);
+            if let Some(socket) = storage::get(sk) {
+                probe_answered(ctx, socket);
+            }
             return 1;
         }
         BPF_SOCK_OPS_STATE_CB if load!(ctx, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
@@ -103,6 +106,19 @@ fn syn_sent(ctx: &SockOpsContext, socket: &mut Socket) {
     if let Some(backend) = backend::backend(socket.backend) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*backend).opened, 1) };
+    }
+}
+
+/// A probe that is to show answers has one, and its connection goes on.
+#[inline(always)]
+fn probe_answered(ctx: &SockOpsContext, socket: &mut Socket) {
+    if socket.probe != 0
+        && load!(ctx, bytes_received) > 0
+        && let Some(backend) = backend::backend(socket.backend)
+    {
+        // SAFETY: takes nothing; and a live map value.
+        unsafe { eject::answered(backend, socket, bpf_ktime_get_ns()) };
+        socket.probe = 0;
     }
 }
 
@@ -149,6 +165,11 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
             unsafe {
                 (*backend).ewma = (*backend).ewma.observe(handshake, now);
                 eject::connected(backend, socket, now);
+            }
+            if socket.probe != 0 {
+                // So that an answer is noticed before the connection ends.
+                let flags = load!(ctx, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_RTT_CB_FLAG;
+                let _ = ctx.set_cb_flags(flags as i32);
             }
         }
         return;
@@ -228,8 +249,13 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         event.srtt_us = seen.srtt_us;
     });
     if let Some(backend) = backend::backend(socket.backend) {
-        let failure =
-            if failed { Some(cause::CONNECT) } else { no_answer(ctx, socket, policy, &seen) };
+        // SAFETY: a live map value.
+        let answers = unsafe { (*backend).answered } > 0;
+        let failure = if failed {
+            Some(cause::CONNECT)
+        } else {
+            no_answer(ctx, socket, policy, &seen, answers)
+        };
         // SAFETY: a live map value.
         unsafe {
             settle(backend, &seen, failed);
@@ -246,15 +272,17 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
 /// Whether the connection ended without the answer that its client waited for.
 ///
 /// A reset, or packets that nobody acknowledged, take a connection from
-/// established to closed at once; a client that gives up goes through other
-/// states, and counts only where the service says how long an answer may take.
-/// (A client that aborts by `SO_LINGER` 0 can't be told from a reset.)
+/// established to closed at once. A client that gives up goes through other
+/// states; that counts where it waited for long, and for a backend that is
+/// known to answer: some protocols only send. (A client that aborts by
+/// `SO_LINGER` 0 can't be told from a reset.)
 #[inline(always)]
 fn no_answer(
     ctx: &SockOpsContext,
     socket: &Socket,
     policy: Option<&Policy>,
     seen: &Seen,
+    answers: bool,
 ) -> Option<u16> {
     let nothing_yet = seen.bytes_received == 0 && load!(ctx, data_segs_out) > 0;
     if !nothing_yet && socket.asked_ns == 0 {
@@ -264,7 +292,7 @@ fn no_answer(
     let since = if socket.asked_ns == 0 { socket.opened_ns } else { socket.asked_ns };
     let waited = (socket.opened_ns + seen.duration_ns).saturating_sub(since);
     let limit = policy.map_or(0, |policy| policy.response_timeout_ns);
-    (broken || (limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
+    (broken || (answers && limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
 }
 
 /// # Safety

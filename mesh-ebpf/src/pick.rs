@@ -220,11 +220,16 @@ fn owner(frontend: &Frontend, hash: u64) -> u32 {
     }
 }
 
-/// Of two slots by chance, the one that is less busy.
+/// Of two slots by chance, the one that is less busy. Of different tiers the
+/// first one counts, so that each tier gets its share, however busy it is.
 #[inline(always)]
 fn better(frontend: &Frontend, policy: Option<&Policy>, now: u64) -> u32 {
     let draw = u64::from(random()) << 32 | u64::from(random());
     let Some((first, second)) = least::pair(draw, frontend.slots) else { return 0 };
+    let tier = |index| slot(frontend, index).map(|slot| slot.tier);
+    if tier(first) != tier(second) {
+        return first;
+    }
     match (weigh(frontend, first, policy, now), weigh(frontend, second, policy, now)) {
         (Some(one), Some(other)) => {
             if other.beats(one) {
@@ -296,7 +301,7 @@ fn judge(
     unsafe {
         match eject::access(backend, Some(policy), now) {
             Access::Closed => Judgement::Ejected,
-            Access::Probe => match eject::claim(backend, policy, now) {
+            Access::Probe => match eject::claim(backend, id, policy, now) {
                 Some(probe) => Judgement::Use(probe),
                 None => Judgement::Ejected,
             },

@@ -288,9 +288,9 @@ fn connections_to_a_removed_instance_are_closed_drained_or_kept() -> Result<()> 
     };
     let agent = Agent::start(&world, &services(0))?;
     agent.wait_for(&client)?;
-    // Two connections to each: one for each instance.
+    // Four connections to each: some for each instance, of whatever family.
     let keepers: Vec<(&str, Process)> = (rows.iter().zip(50..))
-        .flat_map(|((name, protocol, ..), number)| [(name, protocol, number); 2])
+        .flat_map(|((name, protocol, ..), number)| [(name, protocol, number); 4])
         .map(|(name, protocol, number)| {
             let ip = format!("10.96.0.{number}");
             let mut command = client.command("python3")?;

@@ -131,7 +131,7 @@ pub fn ejected() -> EndpointView {
         weight: 1,
         share: 0.0,
         state: EndpointState::Ejected,
-        why: Some("5 responses in a row failed".into()),
+        why: Some("ejected for another 9.5 s: 5 responses in a row failed".into()),
         ejected_for_ms: Some(9_500),
         in_flight: 0,
         response_time_us: Some(5_000_000),

@@ -65,7 +65,8 @@ pub(super) fn of_port(agent: &Agent, port: &ServicePort, address: IpAddr) -> Vec
 
 /// Why nothing new goes there.
 fn out(port: &ServicePort, endpoint: &Endpoint, view: &EndpointView) -> Option<String> {
-    if endpoint.turns > 0 {
+    let fails = view.state != EndpointState::Available && !port.panic;
+    if endpoint.turns > 0 && !fails {
         return None;
     }
     Some(match view.state {

@@ -77,6 +77,22 @@ impl Kernel {
     pub fn tend(&self, now: Instant) {
         if let Ok(mut tables) = self.tables.try_lock() {
             tables.reap(now);
+            let timing = tables.times_answers();
+            drop(tables);
+            self.time_answers(timing);
+        }
+    }
+
+    fn time_answers(&self, timing: bool) {
+        let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.hooks().time_answers(&mut object, &self.pins, timing) {
+            Ok(true) => tracing::info!(timing, "programs that time answers: attached or detached"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "attaching the programs that time answers failed: \
+                 leastResponseTime goes by handshakes on the kernel path"
+            ),
         }
     }
 
@@ -87,7 +103,9 @@ impl Kernel {
     /// Attaches to the cgroups of `settings`, and to no others.
     pub fn attach(&self, settings: &Settings) -> anyhow::Result<()> {
         let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.hooks() = Hooks::attach(&mut object, &self.pins, &settings.capture.cgroups)?;
+        let timing = self.tables().times_answers();
+        let cgroups = &settings.capture.cgroups;
+        *self.hooks() = Hooks::attach(&mut object, &self.pins, cgroups, timing)?;
         Ok(())
     }
 

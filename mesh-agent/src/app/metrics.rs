@@ -117,6 +117,10 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
         page.counter(&table::RETRIES, [service, number, reason.name()], count);
     }
     page.counter(&table::RETRIES_REFUSED, labels, port.budget.exhausted());
+    for (reason, count) in port.flow.refusals.each() {
+        page.counter(&table::OVER_LIMIT, [service, number, reason], count);
+    }
+    page.counter(&table::DRY_RUN, labels, port.flow.refusals.dry_run());
     page.gauge(&table::PANIC, labels, f64::from(port.panic));
     for (tier, of) in port.tiers.iter().enumerate() {
         page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);
@@ -160,6 +164,9 @@ fn of_an_instance(
     page.counter(&table::SENT, of_kernel, kernel.bytes_sent);
     page.counter(&table::RECEIVED, of_proxy, load(&live.bytes_received));
     page.counter(&table::RECEIVED, of_kernel, kernel.bytes_received);
+    if let Some(limit) = endpoint.concurrency.limit() {
+        page.gauge(&table::CONCURRENCY_LIMIT, labels, limit.into());
+    }
     if let Some(time) = live.response_time(tokio::time::Instant::now()) {
         page.gauge(&table::RESPONSE_TIME, labels, time.as_secs_f64());
     }

@@ -41,6 +41,8 @@ pub(super) struct Tracked {
     pub listeners: Vec<std::net::SocketAddr>,
     pub pid: Option<u32>,
     pub processes: usize,
+    /// The hooks know the pod's own address.
+    named: bool,
 }
 
 pub(super) struct Tracker {
@@ -138,8 +140,21 @@ impl Tracker {
                 self.open(namespace, Some(pid), processes).await;
             }
         }
+        self.name_clients();
         self.let_go(&found).await;
         self.publish();
+    }
+
+    /// Tells the hooks the address that a pod's sockets are hashed by. It may get
+    /// one only after its first process.
+    fn name_clients(&mut self) {
+        let Some(kernel) = self.agent.kernel() else { return };
+        for tracked in self.tracked.values_mut().filter(|tracked| !tracked.named) {
+            if let Some(address) = tracked.namespace.address() {
+                kernel.tables().set_client(tracked.namespace.cookie(), Some(address));
+                tracked.named = true;
+            }
+        }
     }
 
     async fn let_go(&mut self, found: &Captured) {
@@ -155,6 +170,9 @@ impl Tracker {
         for inode in gone {
             if let Some(tracked) = self.tracked.remove(&inode) {
                 tracing::info!(netns = tracked.namespace.cookie(), "namespace is gone");
+                if let Some(kernel) = self.agent.kernel() {
+                    kernel.tables().set_client(tracked.namespace.cookie(), None);
+                }
                 self.agent.close_namespace(tracked.namespace.cookie()).await;
             }
         }
@@ -183,7 +201,7 @@ impl Tracker {
             Ok(listeners) => {
                 tracing::info!(netns = namespace.cookie(), pid, "listening in a namespace");
                 self.refused.remove(&inode);
-                let tracked = Tracked { namespace, listeners, pid, processes };
+                let tracked = Tracked { namespace, listeners, pid, processes, named: false };
                 self.tracked.insert(inode, tracked);
             }
             Err(error) => {

@@ -69,10 +69,16 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
         }
         Event::Closed(record) => log_access(agent, &record, "closed"),
         Event::Failed(record) => log_access(agent, &record, "connect failed"),
-        Event::Ejected(record) => note_health(agent, &record, |health, now| {
-            health.set_kernel_ejected(now.saturating_add(record.duration_ns));
-        }),
-        Event::Returned(record) => note_health(agent, &record, Health::set_returned),
+        Event::Ejected(record) => {
+            log_health(agent, &record, "ejected on the kernel path");
+            note_health(agent, &record, |health, now| {
+                health.set_kernel_ejected(now.saturating_add(record.duration_ns));
+            });
+        }
+        Event::Returned(record) => {
+            log_health(agent, &record, "back in service on the kernel path");
+            note_health(agent, &record, Health::set_returned);
+        }
     }
 }
 
@@ -90,6 +96,16 @@ fn note_health(agent: &Agent, record: &Record, note: impl FnOnce(&Health, u64)) 
         note(&endpoint.health, net::monotonic_ns());
         port.outliers.note_change();
     }
+}
+
+fn log_health(agent: &Agent, record: &Record, what: &'static str) {
+    let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
+    tracing::info!(
+        service = service.map(|(name, ..)| name.to_string()),
+        instance = %record.backend_address.to_socket_addr(),
+        exile_ms = record.duration_ns / 1_000_000,
+        "{what}"
+    );
 }
 
 /// The access log of the kernel path.

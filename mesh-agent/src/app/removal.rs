@@ -71,7 +71,7 @@ fn present(agent: &Agent, snapshot: &Snapshot) -> Present<Stay> {
     for port in snapshot.ports().filter(|port| port.policy.on_removal != OnRemoval::Keep) {
         let key = port.key();
         let id = tables.as_ref().and_then(|tables| tables.port_id(&key));
-        for endpoint in &port.endpoints {
+        for endpoint in port.endpoints.iter().filter(|endpoint| !endpoint.health.is_ejected()) {
             let stay = Stay { port: Arc::clone(port), id };
             present.insert((key.clone(), endpoint.address), (port.policy.on_removal, stay));
         }

@@ -17,7 +17,7 @@ use crate::{
     },
     balance::Tier,
     datapath::BackendCounters,
-    discovery,
+    discovery, health, net,
     registry::{Endpoint, ServicePort},
 };
 
@@ -43,7 +43,13 @@ pub(super) fn state_of(endpoint: &Endpoint) -> EndpointState {
     } else if endpoint.weight.0 == 0 {
         EndpointState::WeightZero
     } else {
-        EndpointState::Available
+        match endpoint.health.state(net::monotonic_ns()) {
+            health::State::InService => EndpointState::Available,
+            health::State::Unhealthy => EndpointState::Unhealthy,
+            health::State::Ejected { .. } | health::State::AwaitsProbe | health::State::Probing => {
+                EndpointState::Ejected
+            }
+        }
     }
 }
 
@@ -125,7 +131,11 @@ fn endpoint_view(
     kernel: &BackendCounters,
 ) -> EndpointView {
     let live = &endpoint.live;
-    let round_trip = (kernel.srtt_us > 0).then(|| Duration::from_micros(kernel.srtt_us.into()));
+    let now = net::monotonic_ns();
+    let of_kernel = match kernel.ewma.read(now) {
+        0 => None,
+        ns => Some(Duration::from_nanos(ns)),
+    };
     EndpointView {
         service: port.service.to_string(),
         port: port.port.port.get(),
@@ -135,12 +145,13 @@ fn endpoint_view(
         tier: endpoint.tier,
         locality: endpoint.locality.to_string(),
         state: state_of(endpoint),
-        why: None,
-        ejected_for_ms: None,
+        why: endpoint.health.reason(now),
+        ejected_for_ms: (endpoint.health.ejected_until())
+            .map(|until| until.saturating_sub(now) / 1_000_000),
         in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
         response_time_us: live
             .response_time(Instant::now())
-            .or(round_trip)
+            .or(of_kernel)
             .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         picks: live.picks.load(Ordering::Relaxed) + kernel.opened,
         failures: live.failures.load(Ordering::Relaxed) + kernel.failed,

@@ -50,11 +50,10 @@ pub(super) fn text(endpoints: &[EndpointView]) -> String {
     groups.collect::<Vec<_>>().join("\n")
 }
 
-/// A line for an instance that is out, and the table doesn't say why.
+/// A line for an instance that fails, which the table has no room for.
 fn why(endpoint: &EndpointView) -> Option<String> {
     let why = endpoint.why.as_ref()?;
-    let left = endpoint.ejected_for_ms.map(|ms| format!(", for another {}", unit::millis(ms)));
-    Some(format!("{} is out: {why}{}\n", endpoint.address, left.unwrap_or_default()))
+    Some(format!("{}: {why}\n", endpoint.address))
 }
 
 fn row(endpoint: &EndpointView) -> [String; 10] {

@@ -15,9 +15,9 @@ pub enum Event {
     Closed(Record),
     /// A connection of the kernel path was never established.
     Failed(Record),
-    /// The hooks ejected a backend, for `duration_ns`.
+    /// A backend was ejected, for `duration_ns`.
     Ejected(Record),
-    /// It serves again.
+    /// Its probe succeeded.
     Returned(Record),
 }
 

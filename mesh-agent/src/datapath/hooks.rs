@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use aya::programs::{CgroupAttachMode, Program, links::FdLink};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, links::FdLink};
 
 use super::{
     object::Object,
@@ -42,6 +42,13 @@ pub(super) const HOOKS: [Hook; 9] = [
     Hook { program: "mesh_connect6", name: "connect6", attach_type: 11 },
 ];
 
+/// Programs that see every packet of the captured sockets: attached only while
+/// a service is balanced by response time.
+pub(super) const TIMING: [Hook; 2] = [
+    Hook { program: "mesh_answered", name: "ingress", attach_type: 0 },
+    Hook { program: "mesh_asked", name: "egress", attach_type: 1 },
+];
+
 /// A hook as it is attached now.
 #[derive(Clone, Debug)]
 pub struct Attached {
@@ -58,12 +65,19 @@ pub struct Attached {
 #[derive(Debug, Default)]
 pub struct Hooks {
     cgroups: Vec<(PathBuf, u64)>,
+    timing: bool,
 }
 
 impl Hooks {
     /// Attaches to these cgroups, and detaches from all others of `pins`.
-    pub fn attach(object: &mut Object, pins: &Pins, cgroups: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut hooks = Self::default();
+    /// `timing` says whether answers are to be timed.
+    pub fn attach(
+        object: &mut Object,
+        pins: &Pins,
+        cgroups: &[PathBuf],
+        timing: bool,
+    ) -> anyhow::Result<Self> {
+        let mut hooks = Self { timing, ..Self::default() };
         for path in cgroups {
             let cgroup = File::open(path).with_context(|| {
                 format!(
@@ -72,7 +86,7 @@ impl Hooks {
                 )
             })?;
             let id = cgroup.metadata()?.ino();
-            for hook in &HOOKS {
+            for hook in hooks.wanted() {
                 attach_one(object, hook, &cgroup, &pins.link(id, hook.name))
                     .with_context(|| format!("attaching {} to {}", hook.name, path.display()))?;
             }
@@ -86,14 +100,33 @@ impl Hooks {
         Ok(hooks)
     }
 
+    /// Begins or ends to time answers; whether anything changed.
+    pub fn time_answers(
+        &mut self,
+        object: &mut Object,
+        pins: &Pins,
+        timing: bool,
+    ) -> anyhow::Result<bool> {
+        if self.timing == timing || self.cgroups.is_empty() {
+            return Ok(false);
+        }
+        let cgroups: Vec<_> = self.cgroups.iter().map(|(path, _)| path.clone()).collect();
+        *self = Self::attach(object, pins, &cgroups, timing)?;
+        Ok(true)
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = &'static Hook> + use<> {
+        HOOKS.iter().chain(if self.timing { &TIMING[..] } else { &[] })
+    }
+
     fn detach_others(&self, pins: &Pins) -> io::Result<()> {
         let wanted: BTreeSet<PathBuf> = (self.cgroups.iter())
-            .flat_map(|&(_, id)| HOOKS.iter().map(move |hook| pins.link(id, hook.name)))
+            .flat_map(|&(_, id)| self.wanted().map(move |hook| pins.link(id, hook.name)))
             .collect();
         for entry in fs::read_dir(pins.links())? {
             let path = entry?.path();
             if !wanted.contains(&path) {
-                tracing::info!(link = %path.display(), "detached: its cgroup is no longer captured");
+                tracing::info!(link = %path.display(), "detached: no longer captured, or no longer needed");
                 fs::remove_file(path)?;
             }
         }
@@ -103,7 +136,7 @@ impl Hooks {
     /// Looks at every hook in the kernel, not at what we remember.
     pub fn verify(&self, pins: &Pins) -> Vec<Attached> {
         (self.cgroups.iter())
-            .flat_map(|(path, id)| HOOKS.iter().map(move |hook| verify_one(path, *id, hook, pins)))
+            .flat_map(|(path, id)| self.wanted().map(move |hook| verify_one(path, *id, hook, pins)))
             .collect()
     }
 }
@@ -153,6 +186,15 @@ fn attach_one(object: &mut Object, hook: &Hook, cgroup: &File, pin: &Path) -> an
         }
         Program::SockOps(program) => {
             let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSkb(program) => {
+            let direction = if hook.name == "ingress" {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            let id = program.attach(cgroup, direction, CgroupAttachMode::Single)?;
             FdLink::try_from(program.take_link(id)?)
         }
         _ => return Err(anyhow!("{} is no cgroup program", hook.program)),

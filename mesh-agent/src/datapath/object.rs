@@ -3,7 +3,10 @@
 use aya::{Ebpf, EbpfLoader, programs::Program};
 use mesh_common::map;
 
-use super::{hooks::HOOKS, pins::Pins};
+use super::{
+    hooks::{HOOKS, TIMING},
+    pins::Pins,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mesh-ebpf.o"));
 
@@ -54,12 +57,13 @@ impl Object {
             loader.map_pin_path(name, path.as_path());
         }
         let mut ebpf = loader.load(OBJECT).map_err(LoadError::Maps)?;
-        for hook in &HOOKS {
+        for hook in HOOKS.iter().chain(&TIMING) {
             let program =
                 ebpf.program_mut(hook.program).ok_or(LoadError::NoProgram(hook.program))?;
             let loaded = match program {
                 Program::CgroupSockAddr(program) => program.load(),
                 Program::SockOps(program) => program.load(),
+                Program::CgroupSkb(program) => program.load(),
                 _ => return Err(LoadError::NoProgram(hook.program)),
             };
             loaded.map_err(|error| LoadError::Program { name: hook.program, error })?;

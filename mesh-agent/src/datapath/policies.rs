@@ -19,6 +19,10 @@ const SYNS: u64 = 3;
 /// How long a probe may wait for an answer where no timeout says it.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// A client that gives up after this long met a failure, where no timeout says
+/// how long an answer may take.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
 /// Ticks of the kernel's clock per second, which is how it counts timeouts: the
 /// coarse clocks go by them.
 static TICKS_PER_SECOND: LazyLock<u64> = LazyLock::new(|| {
@@ -49,7 +53,7 @@ fn eject(port: &ServicePort, policy: &mut Policy) {
     policy.eject_base_ns = nanos(failover.base);
     policy.eject_max_ns = nanos(failover.max);
     let mut sizes = [0; MAX_TIERS];
-    for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.effective_weight().0 > 0) {
+    for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.weight.0 > 0) {
         sizes[usize::from(endpoint.tier).min(MAX_TIERS - 1)] += 1;
     }
     policy.max_ejected =
@@ -62,7 +66,7 @@ fn wait(timeouts: &Timeouts, policy: &mut Policy) {
     let ticks = u64::from(policy.syn_timeout_ms) * *TICKS_PER_SECOND / 1000 / SYNS;
     policy.syn_repeat_ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
     policy.user_timeout_ms = millis(Timeouts::UNACKNOWLEDGED.max(connect));
-    policy.response_timeout_ns = timeouts.request.map_or(0, nanos);
+    policy.response_timeout_ns = nanos(timeouts.request.unwrap_or(UNANSWERED));
     policy.probe_ns = nanos(connect.saturating_add(timeouts.request.unwrap_or(PROBE)));
 }
 

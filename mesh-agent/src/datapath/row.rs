@@ -9,7 +9,11 @@ use mesh_common::{
     maglev::{self, Contender},
 };
 
-use crate::{balance, model::Algorithm, registry::ServicePort};
+use crate::{
+    balance,
+    model::Algorithm,
+    registry::{Endpoint, ServicePort},
+};
 
 /// The chunks of a lookup table.
 pub(super) const CHUNKS: u32 = maglev::SIZE.div_ceil(CHUNK) as u32;
@@ -51,7 +55,8 @@ impl Row {
                 Slot {
                     address: Address::from(endpoint.address),
                     backend: backends[index],
-                    weight: endpoint.effective_weight().0,
+                    // A lookup table is made of shares, not of turns.
+                    weight: if hashed { share(port, endpoint) } else { endpoint.weight.0 },
                     tier: endpoint.tier,
                 }
             })
@@ -140,7 +145,7 @@ impl Row {
 }
 
 /// Indices into `usable`, as often as each one's turn comes. In consistent
-/// hashing the lookup table has the weights, and each has one.
+/// hashing each has one, and the lookup table knows the shares.
 fn turns(port: &ServicePort, usable: &[usize], hashed: bool) -> Vec<u32> {
     let turns = usable.iter().map(|&index| port.endpoints[index].turns);
     if hashed {
@@ -149,4 +154,12 @@ fn turns(port: &ServicePort, usable: &[usize], hashed: bool) -> Vec<u32> {
         return live.map(|(index, _)| index).take(usize::from(u16::MAX)).collect();
     }
     balance::schedule(turns).into_vec()
+}
+
+/// The turns of an endpoint in 16 bits, in proportion to the others'.
+fn share(port: &ServicePort, endpoint: &Endpoint) -> u16 {
+    let most = port.endpoints.iter().map(|endpoint| endpoint.turns).max().unwrap_or(0);
+    let scaled = u64::from(endpoint.turns) * u64::from(u16::MAX) / u64::from(most.max(1));
+    let share = if most <= u32::from(u16::MAX) { u64::from(endpoint.turns) } else { scaled };
+    u16::try_from(share).unwrap_or(u16::MAX).max(1)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap as StdHashMap,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -11,10 +12,10 @@ use anyhow::{Context as _, anyhow};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use mesh_common::{
     address::Address,
-    backend::{Backend, Slot, SlotKey},
+    backend::{Backend, Slot, SlotKey, TierKey},
     connection::Connection,
     exclude::Exclude,
-    frontend::{Frontend, FrontendKey},
+    frontend::{Frontend, FrontendKey, algorithm, path},
     lookup::{Chunk, ChunkKey},
     map::{self, capacity},
     policy::Policy,
@@ -41,6 +42,8 @@ use crate::{
 
 /// How long replaced slots stay readable: far longer than a program runs.
 const GRACE: Duration = Duration::from_secs(1);
+/// How often the hooks' numbers of ejected backends are looked at.
+const COUNTED_EVERY: Duration = Duration::from_secs(5);
 
 /// The balancing maps. One task owns them: they have a single writer.
 pub struct Tables {
@@ -55,6 +58,11 @@ pub struct Tables {
     reasons: PerCpuArray<MapData, u64>,
     contents: Contents,
     ports: StdHashMap<PortKey, u32>,
+    clients: HashMap<MapData, u64, Address>,
+    tiers: HashMap<MapData, TierKey, u64>,
+    /// Numbers of ejected backends that were wrong at the last look: found, right.
+    miscounted: StdHashMap<TierKey, (u64, u64)>,
+    counted: Instant,
     retired: Vec<(Instant, u32, u32, Row)>,
     generation: u64,
 }
@@ -108,6 +116,10 @@ impl Tables {
             lookups: take_map!(object, map::LOOKUPS, HashMap<_, _, _>),
             connections: take_map!(object, map::CONNECTIONS, HashMap<_, _, _>),
             reasons: take_map!(object, map::REASONS, PerCpuArray<_, _>),
+            clients: take_map!(object, map::CLIENTS, HashMap<_, _, _>),
+            tiers: take_map!(object, map::TIERS, HashMap<_, _, _>),
+            miscounted: StdHashMap::new(),
+            counted: Instant::now(),
             contents: Contents::default(),
             ports: StdHashMap::new(),
             retired: Vec::new(),
@@ -203,6 +215,12 @@ impl Tables {
 
     /// Removes slots whose time has come. To be called now and then.
     pub fn reap(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.counted) >= COUNTED_EVERY {
+            self.counted = now;
+            if let Err(error) = self.count_ejected() {
+                tracing::warn!(%error, "correcting the numbers of ejected backends failed");
+            }
+        }
         while self.retired.first().is_some_and(|&(due, ..)| due <= now) {
             let (_, set, generation, row) = self.retired.remove(0);
             let slots = row.keys(set, generation).map(|key| self.slots.remove(&key));
@@ -257,6 +275,55 @@ impl Tables {
         let live = self.connections.iter().filter_map(|entry| Some(entry.ok()?.1.backend));
         contents.skip_used_ids(live);
         Ok(contents)
+    }
+
+    /// Whether a service is balanced by how fast its backends answer.
+    pub fn times_answers(&self) -> bool {
+        (self.contents.frontends.values()).any(|frontend| {
+            frontend.path == path::KERNEL && frontend.algorithm == algorithm::LEAST_RESPONSE_TIME
+        })
+    }
+
+    /// What the sockets of a namespace are hashed by, where they aren't bound:
+    /// its own address. `None` for a namespace that is gone.
+    pub fn set_client(&mut self, netns: u64, address: Option<IpAddr>) {
+        let result = match address {
+            Some(address) => {
+                let address = Address::from(SocketAddr::new(address, 0));
+                self.clients.insert(netns, address, 0)
+            }
+            None => ignore_missing(self.clients.remove(&netns)),
+        };
+        if let Err(error) = result {
+            tracing::warn!(netns, %error, "its clients are hashed by another value from now on");
+        }
+    }
+
+    /// Corrects the numbers of ejected backends, which the hooks count: a
+    /// backend that is removed while it is ejected takes nothing off.
+    fn count_ejected(&mut self) -> Result<(), aya::maps::MapError> {
+        let mut ejected = StdHashMap::<TierKey, u64>::new();
+        for (_, backend) in self.backends.iter().flatten() {
+            if backend.ejected_until_ns != 0 {
+                let key = TierKey { service: backend.service, tier: backend.tier.into() };
+                *ejected.entry(key).or_default() += 1;
+            }
+        }
+        let mut wrong = StdHashMap::new();
+        for (key, count) in self.tiers.iter().flatten() {
+            let right = ejected.get(&key).copied().unwrap_or(0);
+            if count != right {
+                wrong.insert(key, (count, right));
+            }
+        }
+        // The hooks may be about to correct it themselves.
+        for (key, seen) in &wrong {
+            if self.miscounted.get(key) == Some(seen) {
+                self.tiers.insert(key, seen.1, 0)?;
+            }
+        }
+        self.miscounted = wrong;
+        Ok(())
     }
 
     /// Of the snapshot that stands in the kernel.

@@ -50,12 +50,14 @@ impl Breaker {
         Some(Slot { breaker: Arc::clone(self), counted })
     }
 
-    /// A place among the connections, as soon as there is one.
-    pub async fn connection(self: &Arc<Self>, max: Option<u32>) -> Slot {
+    /// A place among the connections, as soon as there is one. Where that isn't
+    /// now, `make_room` may close what is idle.
+    pub async fn connection(self: &Arc<Self>, max: Option<u32>, make_room: impl FnOnce()) -> Slot {
         if let Some(slot) = self.enter(Counted::Connections, max) {
             return slot;
         }
         let _waiting = Waiting::new(&self.waiting);
+        make_room();
         loop {
             let freed = self.freed.notified();
             if let Some(slot) = self.enter(Counted::Connections, max) {
@@ -65,17 +67,24 @@ impl Breaker {
         }
     }
 
-    /// Whether somebody waits for a connection to be closed. Then none is kept
-    /// for later: it may be of no use to the one who waits.
-    pub fn is_short(&self) -> bool {
+    /// Whether somebody waits for a connection to be closed.
+    fn is_short(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Slot {
+    /// Whether somebody waits for such a slot. Then no idle connection is kept:
+    /// it may be to another instance, or of another client.
+    pub fn is_wanted(&self) -> bool {
+        self.counted == Counted::Connections && self.breaker.is_short()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.breaker.counts[self.counted as usize].fetch_sub(1, Ordering::SeqCst);
-        if self.counted == Counted::Connections && self.breaker.is_short() {
+        if self.is_wanted() {
             self.breaker.freed.notify_one();
         }
     }
@@ -116,14 +125,15 @@ mod tests {
     #[tokio::test]
     async fn who_waits_gets_what_is_freed() {
         let breaker = Arc::<Breaker>::default();
-        let first = breaker.connection(Some(1)).await;
+        let first = breaker.connection(Some(1), || {}).await;
         let waiting = tokio::spawn({
             let breaker = Arc::clone(&breaker);
-            async move { breaker.connection(Some(1)).await }
+            async move { breaker.connection(Some(1), || {}).await }
         });
         while !breaker.is_short() {
             tokio::task::yield_now().await;
         }
+        assert!(first.is_wanted());
         drop(first);
         let second = waiting.await.unwrap();
         assert!(!breaker.is_short());
@@ -134,8 +144,8 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing_behind() {
         let breaker = Arc::<Breaker>::default();
-        let _first = breaker.connection(Some(1)).await;
-        let waiting = breaker.connection(Some(1));
+        let _first = breaker.connection(Some(1), || {}).await;
+        let waiting = breaker.connection(Some(1), || {});
         let patience = std::time::Duration::from_millis(1);
         assert!(tokio::time::timeout(patience, waiting).await.is_err());
         assert!(!breaker.is_short());

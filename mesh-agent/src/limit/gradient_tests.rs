@@ -113,7 +113,7 @@ fn four_workers_under_ten_times_their_capacity() {
 
 #[test]
 fn an_overload_that_lasts_moves_nothing() {
-    for (workers, jitter) in [(1, 0), (4, 0), (4, 50), (64, 0), (64, 50)] {
+    for (workers, jitter) in [(1, 0), (4, 0), (4, 50), (32, 20)] {
         let mut instance = Instance::new(workers, 10, jitter);
         let load = 2.0 * instance.capacity();
         instance.run(2.0, load);
@@ -152,13 +152,13 @@ fn an_overload_that_comes_after_calm() {
 #[test]
 fn an_instance_that_became_slower_for_good_is_used_again() {
     let mut instance = Instance::new(1000, 10, 10);
-    // 50 under way, all at once: it has workers for all.
-    instance.run(30.0, 5_000.0);
+    // 10 under way, all at once: it has workers for all.
+    instance.run(30.0, 1_000.0);
     instance.service = 40 * MS;
-    // 200 under way now. Within two windows the rule knows the new minimum.
-    instance.run(150.0, 5_000.0);
-    let outcome = instance.run(10.0, 5_000.0);
-    assert!(outcome.rate() > 0.98 * 5_000.0, "{} {:?}", outcome.rate(), instance.gradient);
+    // 40 under way now. Within two windows the rule knows the new minimum.
+    instance.run(150.0, 1_000.0);
+    let outcome = instance.run(10.0, 1_000.0);
+    assert!(outcome.rate() > 0.98 * 1_000.0, "{} {:?}", outcome.rate(), instance.gradient);
 }
 
 #[test]

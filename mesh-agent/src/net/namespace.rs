@@ -4,13 +4,17 @@ use std::{
     cell::OnceCell,
     fs::File,
     io,
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     os::unix::fs::MetadataExt,
     path::Path,
     rc::Rc,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    ifaddrs::getifaddrs,
+    sched::{CloneFlags, setns},
+};
 
 /// A network namespace held open: sockets can be opened in it while it lives.
 #[derive(Debug)]
@@ -48,6 +52,22 @@ impl Namespace {
     /// Inode number of the namespace file, as `readlink /proc/PID/ns/net` shows.
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// An address of the pod's own: not loopback, not link-local; IPv4 first, so
+    /// that it is the same for sockets of both families.
+    pub fn address(&self) -> Option<IpAddr> {
+        let interfaces = self.run(getifaddrs).ok()?.ok()?;
+        let own = interfaces.filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        });
+        let usable = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        };
+        own.filter(usable).min()
     }
 
     /// Runs `work` with the calling thread inside this namespace.

@@ -1,7 +1,7 @@
 //! What of `policy` stands before any instance: rate limits and circuit
 //! breaking decide here whether a request or connection is let in at all.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{connection::Connection, pick::workload};
 use crate::{
     limit::{Counted, Quota, Refusal, Slot, Subject},
-    registry::ServicePort,
+    registry::{Endpoint, ServicePort},
 };
 
 /// A request that was let in.
@@ -34,10 +34,27 @@ pub(super) fn request(
     Ok(Admission { slot, quota })
 }
 
-/// Lets a connection in whose bytes are none of the agent's business.
-pub(super) fn connection(connection: &Connection, port: &ServicePort) -> Result<(), Refusal> {
+/// Lets a connection in whose bytes are none of the agent's business. It counts
+/// until what is returned is dropped.
+pub(super) fn connection(connection: &Connection, port: &ServicePort) -> Result<Slot, Refusal> {
+    let slot = port.flow.enter(Counted::Connections)?;
     let subject = Subject { client: workload(connection), headers: None };
-    port.flow.pass(&subject, Instant::now().into_std()).map(drop)
+    port.flow.pass(&subject, Instant::now().into_std())?;
+    Ok(slot)
+}
+
+/// Whether an instance is under its limit of `adaptiveConcurrency`.
+pub(super) fn has_room(endpoint: &Endpoint) -> bool {
+    endpoint.concurrency.has_room(endpoint.live.in_flight.load(Ordering::Relaxed))
+}
+
+/// Why nothing was picked, where instances at their limit are the reason.
+pub(super) fn overloaded(port: &ServicePort) -> Option<Refusal> {
+    let full = port.endpoints.iter().any(|endpoint| !has_room(endpoint));
+    full.then(|| {
+        port.flow.refusals.add(&Refusal::Concurrency);
+        Refusal::Concurrency
+    })
 }
 
 /// Tells a client what is left of its limit. An instance with limits of its

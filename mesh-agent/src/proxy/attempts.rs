@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::pick::{Caller, pick};
+use super::{
+    admission,
+    pick::{Caller, pick},
+};
 use crate::{
     health::Probe,
     model::{FailoverMode, Retry},
@@ -25,6 +28,8 @@ pub(super) struct Attempts<'a> {
     tried: Vec<SocketAddr>,
     /// Of the retry under way.
     permit: Option<Permit>,
+    /// Instances over their limit of `adaptiveConcurrency` are picked too.
+    pub any_load: bool,
 }
 
 /// An instance for one attempt.
@@ -44,7 +49,7 @@ impl<'a> Attempts<'a> {
                 retry.attempts.map_or(u32::from(failover.attempts), |more| u32::from(more) + 1)
             }
         };
-        Self { retry, caller, most, count: 0, tried: Vec::new(), permit: None }
+        Self { retry, caller, most, count: 0, tried: Vec::new(), permit: None, any_load: false }
     }
 
     /// Counts a first attempt whose instance was picked elsewhere.
@@ -95,7 +100,9 @@ impl<'a> Attempts<'a> {
         let panic = self.caller.subset(port).map_or(port.panic, |subset| subset.panic);
         let usable = |index: usize| {
             let endpoint = &port.endpoints[index];
-            (panic || endpoint.health.is_usable()) && !self.tried.contains(&endpoint.address)
+            (panic || endpoint.health.is_usable())
+                && !self.tried.contains(&endpoint.address)
+                && (self.any_load || admission::has_room(endpoint))
         };
         let index = pick(port, self.caller, usable)?;
         Some(Arc::clone(&port.endpoints[index]))

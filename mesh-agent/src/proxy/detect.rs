@@ -6,6 +6,7 @@ use memchr::memchr;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
+    admission,
     attempts::Picked,
     connection::{Connection, add},
     http,
@@ -153,6 +154,14 @@ async fn pass(
     server: &TcpStream,
     from_client: Vec<u8>,
 ) {
+    let port = connection.port();
+    let _slot = match admission::connection(connection, &port) {
+        Ok(slot) => slot,
+        Err(refusal) => {
+            tcp::reset_on_close(server);
+            return tcp::refuse(connection, &port, client, &refusal);
+        }
+    };
     let _in_flight = InFlight::new(endpoint);
     let early = Early { from_client, from_server: Vec::new() };
     tcp::tunnel(connection, endpoint, client, server, early).await;

@@ -15,23 +15,22 @@ use super::{
     attempts::Picked,
     connection::{Connection, add},
     pick::{Caller, workload},
-    upstream::{self, InFlight},
+    upstream::{self, ConnectError, InFlight},
 };
 use crate::{
     health::Outcome,
-    limit::{Pacer, Turn},
-    registry::Endpoint,
+    limit::{Pacer, Refusal, Turn},
+    registry::{Endpoint, ServicePort},
 };
 
 /// Serves a connection of a `tcp` port.
 pub(super) async fn serve(connection: &Connection, client: TcpStream) {
     let port = connection.port();
     connection.protocol.set("tcp");
-    if let Err(refusal) = admission::connection(connection, &port) {
-        tracing::debug!(client = %connection.peer, service = %port.service, %refusal, "reset");
-        reset_on_close(&client);
-        return;
-    }
+    let _slot = match admission::connection(connection, &port) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse(connection, &port, &client, &refusal),
+    };
     let caller = Caller::connection(connection, &port);
     match upstream::connect_any(connection, &port, caller).await {
         Ok((Picked { endpoint, probe }, server)) => {
@@ -43,11 +42,26 @@ pub(super) async fn serve(connection: &Connection, client: TcpStream) {
             tunnel(connection, &endpoint, &client, &server, Early::default()).await;
         }
         Err(error) => {
+            if matches!(error, ConnectError::NoInstance) {
+                // Counted, where that is why.
+                let _ = admission::overloaded(&port);
+            }
             port.stats.errors.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(client = %connection.peer, service = %port.service, %error, "reset");
             reset_on_close(&client);
         }
     }
+}
+
+/// Resets a connection that isn't let in.
+pub(super) fn refuse(
+    connection: &Connection,
+    port: &ServicePort,
+    client: &TcpStream,
+    refusal: &Refusal,
+) {
+    tracing::debug!(client = %connection.peer, service = %port.service, %refusal, "reset");
+    reset_on_close(client);
 }
 
 /// Bytes that were read before the tunnel began.

@@ -97,7 +97,10 @@ pub(super) async fn connect(
             let _ = net::user_timeout(&stream, timeouts.connect_at_most() * UNACKNOWLEDGED);
             if port.port.protocol == Protocol::Tcp {
                 // Of a stream of bytes the agent can't tell what is an answer.
-                endpoint.live.observe(took, Instant::now());
+                let now = Instant::now();
+                endpoint.live.observe(took, now);
+                let in_flight = endpoint.live.in_flight.load(Ordering::Relaxed) + 1;
+                endpoint.concurrency.sample(took, in_flight, now.into_std());
             }
             connection.instance.set(Some(address));
             return Ok(stream);
@@ -118,6 +121,8 @@ pub(super) async fn connect_any(
     caller: Caller,
 ) -> Result<(Picked, TcpStream), ConnectError> {
     let mut attempts = Attempts::new(port, &port.policy.retry, caller);
+    // What is spoken isn't known yet; each request looks for itself.
+    attempts.any_load = port.port.protocol == Protocol::Auto;
     let mut next = attempts.first(port);
     let mut last = ConnectError::NoInstance;
     while let Some(picked) = next {

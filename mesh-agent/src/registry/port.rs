@@ -37,8 +37,8 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct KeptInstance {
     pub live: Arc<Live>,
-    health: Arc<Health>,
     concurrency: Arc<Concurrency>,
+    health: Arc<Health>,
     /// Whether it was failing when the port was last built.
     failing: bool,
 }
@@ -77,8 +77,8 @@ struct Found<'a> {
     address: SocketAddr,
     instance: &'a Instance,
     live: Arc<Live>,
-    health: Arc<Health>,
     concurrency: Arc<Concurrency>,
+    health: Arc<Health>,
     state: State,
     /// It is new among others, or has just come back.
     entry: Option<Entrance>,
@@ -121,10 +121,10 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         panic: tiers.panic,
         affinity: Arc::clone(&kept.affinity),
         stats: Arc::clone(&kept.stats),
+        flow: kept.flow.clone(),
         outliers: Arc::clone(&kept.outliers),
         budget: Arc::clone(&kept.budget),
         handshakes: Arc::clone(&kept.handshakes),
-        flow: kept.flow.clone(),
     }
 }
 
@@ -148,8 +148,8 @@ impl Found<'_> {
             locality: self.instance.locality.clone(),
             labels: Arc::clone(&self.instance.labels),
             live: Arc::clone(&self.live),
-            health: Arc::clone(&self.health),
             concurrency: Arc::clone(&self.concurrency),
+            health: Arc::clone(&self.health),
         }
     }
 }
@@ -180,11 +180,12 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
             (_, true) => Some(Entrance::Returned),
             _ => None,
         };
-        let keep = place.insert(keep);
         keep.concurrency.configure(plan.policy.adaptive_concurrency.as_ref());
-        let (live, health) = (Arc::clone(&keep.live), Arc::clone(&keep.health));
+        let keep = place.insert(keep);
+        let live = Arc::clone(&keep.live);
         let concurrency = Arc::clone(&keep.concurrency);
-        found.push(Found { address, instance, live, health, concurrency, state, entry });
+        let health = Arc::clone(&keep.health);
+        found.push(Found { address, instance, live, concurrency, health, state, entry });
     }
     found
 }

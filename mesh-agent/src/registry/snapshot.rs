@@ -65,14 +65,14 @@ pub struct ServicePort {
     /// Which instances clients keep to, where the policy has session affinity.
     pub affinity: Arc<Affinity>,
     pub stats: Arc<PortStats>,
+    /// Its limits; their state outlives snapshots.
+    pub flow: Flow,
     /// Of its instances' ejections.
     pub outliers: Arc<Outliers>,
     /// How much of its traffic may be retries.
     pub budget: Arc<Budget>,
     /// How long connecting to its instances takes.
     pub handshakes: Arc<Handshakes>,
-    /// Its limits; their state outlives snapshots.
-    pub flow: Flow,
 }
 
 /// The instances of a service port that have certain labels.
@@ -100,8 +100,8 @@ pub struct Endpoint {
     pub locality: Locality,
     pub labels: Labels,
     pub live: Arc<Live>,
-    pub health: Arc<Health>,
     pub concurrency: Arc<Concurrency>,
+    pub health: Arc<Health>,
 }
 
 impl Endpoint {

@@ -89,6 +89,11 @@ metrics! {
     PANIC: Gauge "mesh_service_panic" ["service", "port"];
     /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
     TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
+    /// Requests and connections of the proxy path that a limit of the policy refused, by `x-mesh-error`
+    OVER_LIMIT: Counter "mesh_over_limit_total" ["service", "port", "reason"];
+    /// Requests and connections that a rate limit in dry run would have refused
+    DRY_RUN: Counter "mesh_rate_limit_dry_run_total" ["service", "port"];
+
     /// 1 where the instance is picked, 0 where it is drained or its weight is 0
     AVAILABLE: Gauge "mesh_instance_available" ["service", "port", "instance"];
     /// Share of the picks that the instance is due, 0 to 1, by weight, tier and age
@@ -109,6 +114,8 @@ metrics! {
     SENT: Counter "mesh_instance_sent_bytes_total" ["service", "port", "instance", "path"];
     /// Bytes that clients received from the instance; on the kernel path counted when a connection closes
     RECEIVED: Counter "mesh_instance_received_bytes_total" ["service", "port", "instance", "path"];
+    /// Limit of what may be under way at the instance, by adaptiveConcurrency on the proxy path
+    CONCURRENCY_LIMIT: Gauge "mesh_instance_concurrency_limit" ["service", "port", "instance"];
     /// Moving average of the time to the first byte of a response, on the proxy path
     RESPONSE_TIME: Gauge "mesh_instance_response_seconds" ["service", "port", "instance"];
     /// Smoothed round trip of the connection that closed last, on the kernel path

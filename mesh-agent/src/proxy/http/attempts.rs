@@ -84,6 +84,8 @@ impl Exchange<'_> {
             let leased = self.lease(picked, stream.take(), renewed > 0).await;
             let (lease, reused) = match leased {
                 Ok(leased) => leased,
+                // No instance is to blame, and another changes nothing.
+                Err(failure @ Failure::Refused(_)) => return Err(Failed::for_good(failure)),
                 Err(failure) => return Err(Failed::not_connected(failure, head)),
             };
             if !self.told.replace(true) {

@@ -27,10 +27,10 @@ pub(super) enum Failure {
     Closed(std::net::SocketAddr),
     #[error("instance {instance} failed before it answered: {}", causes(error.as_ref()))]
     Exchange { instance: std::net::SocketAddr, error: BodyError },
-    #[error("instance {0} did not answer within policy.retry.perTryTimeout")]
-    PerTryTimeout(std::net::SocketAddr),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("instance {0} did not answer within policy.retry.perTryTimeout")]
+    PerTryTimeout(std::net::SocketAddr),
     #[error("CONNECT over HTTP/2 is not supported")]
     NoTunnel,
     #[error("no whole response within policy.timeout.request, or the route's timeout")]
@@ -64,11 +64,11 @@ impl Failure {
             Self::Closed(_) | Self::Exchange { .. } => {
                 (StatusCode::BAD_GATEWAY, "instance-failed", 14)
             }
-            Self::PerTryTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "per-try-timeout", 4),
             Self::Refused(refusal @ Refusal::Rate(_)) => {
                 (StatusCode::TOO_MANY_REQUESTS, refusal.name(), 8)
             }
             Self::Refused(refusal) => (StatusCode::SERVICE_UNAVAILABLE, refusal.name(), 14),
+            Self::PerTryTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "per-try-timeout", 4),
             Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
             Self::Redirect { status, .. } => (*status, "redirect", 12),

@@ -74,6 +74,7 @@ impl Exchange<'_> {
             early: parts.read_buf,
             in_flight,
             slot: None,
+            _connection: connection.slot.take(),
         });
         Ok(())
     }

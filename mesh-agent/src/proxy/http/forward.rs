@@ -19,6 +19,7 @@ use crate::{
     proxy::{
         admission,
         connection::{Stop, add},
+        upstream::ConnectError,
     },
     registry::ServicePort,
 };
@@ -71,7 +72,12 @@ async fn forward(
     let mut response = exchange
         .within_deadline(async {
             // Attempts: instance by instance, until one answers.
-            let answer = exchange.attempts(head).await?;
+            let answer = exchange.attempts(head).await.map_err(|failure| match failure {
+                Failure::Connect(ConnectError::NoInstance) => {
+                    admission::overloaded(&exchange.port).map_or(failure, Failure::Refused)
+                }
+                failure => failure,
+            })?;
             // Finish: its answer to the client.
             let mut response = exchange.finish(answer).await?;
             exchange.change_response(response.headers_mut());

@@ -10,10 +10,17 @@ use super::{
     pool::{self, Lease, Pool, Started},
 };
 use crate::{
+    limit::{Counted, Slot},
     model::Protocol,
     proxy::{attempts::Picked, upstream},
     registry::Endpoint,
 };
+
+/// Room for a connection that is to be opened.
+struct Room {
+    slot: Slot,
+    _pending: Slot,
+}
 
 impl Exchange<'_> {
     /// Whether this instance is to be spoken to in HTTP/2.
@@ -55,14 +62,28 @@ impl Exchange<'_> {
         {
             return Ok((Lease::Http1 { pool, connection }, true));
         }
+        let room = self.room().await?;
         let stream = match stream {
             Some(stream) => stream,
             None => upstream::connect(connection, &self.port, picked).await?,
         };
-        let connection = pool::start_http1(stream, endpoint)
+        let connection = pool::start_http1(stream, endpoint, room.slot)
             .await
             .map_err(|_| Failure::Closed(endpoint.address))?;
         Ok((Lease::Http1 { pool, connection }, false))
+    }
+
+    /// Room for a connection; until there is some, the request is pending, and
+    /// until it is connected.
+    async fn room(&self) -> Result<Room, Failure> {
+        let _pending = self.port.flow.enter(Counted::Pending)?;
+        Ok(Room { slot: self.slot().await, _pending })
+    }
+
+    async fn slot(&self) -> Slot {
+        let flow = &self.port.flow;
+        let pools = &self.session.connection.worker.pools;
+        flow.breaker.connection(flow.max(Counted::Connections), || pools.make_room()).await
     }
 
     /// `None` where the instance turned out to speak HTTP/1 only, and that is
@@ -78,6 +99,7 @@ impl Exchange<'_> {
             return Ok(Some((Lease::Http2(stream), true)));
         }
         let asked = Instant::now();
+        let _pending = self.port.flow.enter(Counted::Pending)?;
         let _alone = pool.connecting.lock().await;
         if let Some(stream) = pool.stream() {
             return Ok(Some((Lease::Http2(stream), true)));
@@ -88,6 +110,7 @@ impl Exchange<'_> {
         if let Some(error) = pool.failed_since(asked) {
             return Err(error.into());
         }
+        let slot = self.slot().await;
         let stream = match stream.take() {
             Some(stream) => stream,
             None => upstream::connect(&self.session.connection, &self.port, picked)
@@ -95,7 +118,7 @@ impl Exchange<'_> {
                 .inspect_err(|error| pool.note_failure(error))?,
         };
         let patience = self.port.policy.timeouts.connect_at_most();
-        match pool::start_http2(stream, endpoint, pool, patience).await {
+        match pool::start_http2(stream, endpoint, pool, slot, patience).await {
             Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
             // Some HTTP/1 servers hang up on the preface without a word; it is
             // remembered once one has answered in HTTP/1.

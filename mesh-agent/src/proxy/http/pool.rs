@@ -25,7 +25,7 @@ use super::{
     local::LocalExecutor,
     source::RequestBody,
 };
-use crate::{proxy::upstream::ConnectError, registry::Endpoint};
+use crate::{limit::Slot, proxy::upstream::ConnectError, registry::Endpoint};
 
 /// Of an HTTP/1 response, head or body: what a client that reads slowly costs,
 /// about three times, as each piece waits whole until it has been taken.
@@ -64,6 +64,15 @@ pub(super) struct Http1 {
     /// The socket, once it has.
     pub parts: oneshot::Receiver<http1::Parts<UpstreamIo>>,
     task: AbortHandle,
+    /// Its place among the connections of the service that opened it.
+    pub slot: Option<Slot>,
+}
+
+impl Http1 {
+    /// Whether somebody waits for it to be closed.
+    fn is_wanted(&self) -> bool {
+        self.slot.as_ref().is_some_and(Slot::is_wanted)
+    }
 }
 
 impl Drop for Http1 {
@@ -81,6 +90,7 @@ pub(super) struct Http2 {
     /// The instance takes no further streams.
     retired: Cell<bool>,
     idle_since: Cell<Instant>,
+    slot: Slot,
 }
 
 /// A connection for one exchange.
@@ -115,7 +125,7 @@ impl Lease {
     pub fn release(self) {
         if let Self::Http1 { pool, connection } = self {
             let idle = &mut *pool.http1.borrow_mut();
-            if idle.len() < IDLE && !connection.sender.is_closed() {
+            if idle.len() < IDLE && !connection.sender.is_closed() && !connection.is_wanted() {
                 idle.push((connection, Instant::now()));
             }
         }
@@ -132,8 +142,17 @@ impl Pools {
         self.0.borrow_mut().retain(|key, _| key.0 != cookie);
     }
 
+    /// Drops what is idle and somebody waits for to be closed.
+    pub(super) fn make_room(&self) {
+        for pool in self.0.borrow().values() {
+            pool.http1.borrow_mut().retain(|(one, _)| !one.is_wanted());
+            pool.http2.borrow_mut().retain(|one| one.streams.get() > 0 || !one.slot.is_wanted());
+        }
+    }
+
     /// Drops what is dead or has been idle for long.
     pub fn sweep(&self, now: Instant) {
+        self.make_room();
         self.0.borrow_mut().retain(|_, pool| {
             let fresh = |since| now.duration_since(since) < IDLE_TIME;
             pool.http1.borrow_mut().retain(|(one, since)| !one.sender.is_closed() && fresh(*since));
@@ -197,6 +216,7 @@ impl Http2 {
 pub(super) async fn start_http1(
     stream: TcpStream,
     endpoint: &Arc<Endpoint>,
+    slot: Slot,
 ) -> hyper::Result<Http1> {
     let io = UpstreamIo::new(stream, Arc::clone(endpoint), None);
     let (sender, mut connection) =
@@ -216,7 +236,7 @@ pub(super) async fn start_http1(
             }
         }
     });
-    Ok(Http1 { sender, tunnel, parts, task: task.abort_handle() })
+    Ok(Http1 { sender, tunnel, parts, task: task.abort_handle(), slot: Some(slot) })
 }
 
 /// What came of speaking HTTP/2 on a new connection.
@@ -233,6 +253,7 @@ pub(super) async fn start_http2(
     stream: TcpStream,
     endpoint: &Arc<Endpoint>,
     pool: &Pool,
+    slot: Slot,
     patience: Duration,
 ) -> Started {
     let greeting = Rc::<Greeting>::default();
@@ -276,6 +297,7 @@ pub(super) async fn start_http2(
         allowed,
         retired: Cell::new(false),
         idle_since: Cell::new(Instant::now()),
+        slot,
     });
     let stream = connection.stream();
     pool.http2.borrow_mut().push(connection);

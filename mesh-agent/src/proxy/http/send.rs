@@ -1,6 +1,6 @@
 //! A request over a connection to an instance, and the head of the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
@@ -10,6 +10,41 @@ use super::{
     exchange::Exchange, expect, headers, pool::Lease, source::RequestBody, verdict::Failed,
 };
 use crate::registry::Endpoint;
+
+/// The response time of a request, for the limit of what is under way. Where
+/// it is dropped without an answer, the time until then counts.
+struct Timing<'a> {
+    endpoint: &'a Endpoint,
+    started: Instant,
+    in_flight: u32,
+    answered: bool,
+}
+
+impl<'a> Timing<'a> {
+    fn new(endpoint: &'a Endpoint, started: Instant) -> Self {
+        let in_flight = endpoint.live.in_flight.load(Ordering::Relaxed);
+        Self { endpoint, started, in_flight, answered: false }
+    }
+
+    /// A failure says nothing: it is often fast.
+    fn answered(mut self, status: StatusCode, now: Instant) {
+        self.answered = true;
+        if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            let took = now - self.started;
+            self.endpoint.concurrency.sample(took, self.in_flight, now.into_std());
+        }
+    }
+}
+
+impl Drop for Timing<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let now = Instant::now();
+            let elapsed = now - self.started;
+            self.endpoint.concurrency.unanswered(elapsed, self.in_flight, now.into_std());
+        }
+    }
+}
 
 impl Exchange<'_> {
     pub async fn send(
@@ -37,6 +72,7 @@ impl Exchange<'_> {
             self.hear_interim(&mut request);
         }
         let started = Instant::now();
+        let timing = Timing::new(endpoint, started);
         let result = match &mut lease {
             Lease::Http1 { connection, .. } => {
                 connection.tunnel.set(self.connect || self.upgrade.is_some());
@@ -48,6 +84,7 @@ impl Exchange<'_> {
             Some(Ok(response)) => {
                 let now = Instant::now();
                 endpoint.live.observe(now - started, now);
+                timing.answered(response.status(), now);
                 let spare = self.source.is_replayable().then_some(spare);
                 Ok((response, lease, spare))
             }

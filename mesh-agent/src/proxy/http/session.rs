@@ -45,6 +45,8 @@ pub(super) struct Tunnel {
     pub in_flight: crate::proxy::upstream::InFlight,
     /// Counts the request as under way.
     pub slot: Option<crate::limit::Slot>,
+    /// Counts the connection to the instance.
+    pub _connection: Option<crate::limit::Slot>,
 }
 
 /// A request that is not served.

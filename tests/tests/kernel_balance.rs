@@ -1,0 +1,190 @@
+//! The kernel picks: what each algorithm promises, seen from a pod.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Result, ensure};
+use mesh_tests::{
+    Agent, Pod, Service, World, eventually_for,
+    server::{Fickle, Mood},
+};
+
+/// Connects `n` times, each with one request, and prints who answered.
+const REQUESTS: &str = r#"
+import socket, sys
+for _ in range(int(sys.argv[2])):
+    with socket.create_connection((sys.argv[1], 80), 5) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        body = b"".join(iter(lambda: connection.recv(4096), b""))
+        print(body.split()[-1].decode())
+"#;
+
+struct Scene {
+    servers: Vec<Fickle>,
+    service: Service,
+    agent: Agent,
+    client: Pod,
+    world: World,
+}
+
+impl Scene {
+    /// Three servers and a client.
+    fn new(name: &str, policy: &str) -> Result<Self> {
+        let world = World::new(name)?;
+        let servers = ["one", "two", "three"].map(|name| Fickle::start(&world.backend(name)?));
+        let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+        let client = world.client("client")?;
+        let pods = servers.iter().map(|server| &server.pod);
+        let service = Service::new("web", 20, ("tcp", "kernel"), pods, 80);
+        let agent = Agent::start(&world, &with(&service, policy))?;
+        agent.wait_for(&client)?;
+        Ok(Self { servers, service, agent, client, world })
+    }
+
+    fn ask(&self, pod: &Pod, n: usize) -> Result<BTreeMap<String, usize>> {
+        let address = self.service.ip4().to_string();
+        let answers = pod.run("python3", ["-c", REQUESTS, &address, &n.to_string()])?;
+        let mut counts = BTreeMap::new();
+        for name in answers.lines() {
+            *counts.entry(name.to_owned()).or_insert(0) += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Of `n` connections, how many of a hundred this server gets.
+    fn share(&self, name: &str, n: usize) -> Result<usize> {
+        Ok(self.ask(&self.client, n)?.get(name).copied().unwrap_or(0) * 100 / n)
+    }
+}
+
+fn with(service: &Service, policy: &str) -> String {
+    let whole = service.to_string();
+    let (before, _) = whole.split_once("    policy:").expect("a service ends with its policy");
+    format!("{before}    policy: {{{policy}}}\n")
+}
+
+/// Holds connections open to whoever it gets, until it is dropped.
+const HOLD: &str = r#"
+import socket, sys, time
+held = []
+while len(held) < 20:
+    connection = socket.create_connection((sys.argv[1], 80), 5)
+    held.append(connection)
+print("held", flush=True)
+time.sleep(600)
+"#;
+
+#[test]
+fn least_connections_avoids_the_busy() -> Result<()> {
+    let scene = Scene::new("klc", "loadBalancer: {algorithm: leastConnections}")?;
+    // All to one of them, straight to its address: none is there to compare.
+    let only =
+        Service { instances: scene.service.instances[..2].to_vec(), ..scene.service.clone() };
+    let policy = "loadBalancer: {algorithm: leastConnections}";
+    scene.agent.reload(&with(&only, policy))?;
+    let address = scene.service.ip4().to_string();
+    let held = scene.client.spawn("python3", ["-c", HOLD, &address])?;
+    eventually_for(Duration::from_secs(20), "20 connections to be open", || {
+        if held.log().contains("held") { Ok(()) } else { Err(held.log()) }
+    })?;
+    scene.agent.reload(&with(&scene.service, policy))?;
+    let counts = scene.ask(&scene.client, 100)?;
+    assert!(counts.get("one").copied().unwrap_or(0) <= 2, "{counts:?}");
+    let fair = |name: &str| counts.get(name).copied().unwrap_or(0) >= 25;
+    assert!(fair("two") && fair("three"), "{counts:?}");
+    // As they close, it is as good as the others again.
+    drop(held);
+    eventually_for(Duration::from_secs(20), "one to get its share again", || {
+        let share = scene.share("one", 60)?;
+        ensure!(share >= 15, "{share} %");
+        Ok(())
+    })
+}
+
+#[test]
+fn least_response_time_avoids_the_slow() -> Result<()> {
+    let scene = Scene::new("klrt", "loadBalancer: {algorithm: leastResponseTime}")?;
+    // The programs that time answers are there, and well.
+    let status = scene.agent.json(["status"])?;
+    let hooks = status["hooks"].as_array().cloned().unwrap_or_default();
+    assert!(hooks.iter().any(|hook| hook["hook"] == "ingress" && hook["ok"] == true), "{status}");
+    scene.ask(&scene.client, 60)?;
+    scene.servers[1].be(Mood { delay: Duration::from_millis(20), ..Mood::default() })?;
+    eventually_for(Duration::from_secs(10), "the slow one to be left out", || {
+        let share = scene.share("two", 60)?;
+        ensure!(share < 10, "{share} %");
+        Ok(())
+    })?;
+    scene.servers[1].be(Mood::default())?;
+    eventually_for(Duration::from_secs(90), "it to get its share again", || {
+        let share = scene.share("two", 60)?;
+        ensure!(share >= 15, "{share} %");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_pod_sticks_to_its_hash() -> Result<()> {
+    let policy = "loadBalancer: {algorithm: consistentHash}";
+    let scene = Scene::new("khash", policy)?;
+    let mut pods = vec![scene.client.clone()];
+    for n in 0..5 {
+        pods.push(scene.world.client(&format!("c{n}"))?);
+    }
+    for pod in &pods {
+        scene.agent.wait_for(pod)?;
+    }
+    let owner = |pod: &Pod| -> Result<String> {
+        eventually_for(Duration::from_secs(10), "a pod's address to be known", || {
+            let counts = scene.ask(pod, 5)?;
+            ensure!(counts.len() == 1, "{}: {counts:?}", pod.name);
+            Ok(counts.into_keys().next().unwrap_or_default())
+        })
+    };
+    let before = pods.iter().map(owner).collect::<Result<Vec<_>>>()?;
+    // Without the server of the first pod: the others' pods stay.
+    let gone = &before[0];
+    let index = scene.servers.iter().position(|server| server.pod.name == *gone).unwrap_or(0);
+    let mut fewer = scene.service.clone();
+    fewer.instances.drain(index * 2..index * 2 + 2);
+    scene.agent.reload(&with(&fewer, policy))?;
+    let mut moved = 0;
+    for (pod, before) in pods.iter().zip(&before) {
+        let after = owner(pod)?;
+        assert_ne!(after, *gone);
+        moved += usize::from(before != gone && after != *before);
+    }
+    // Up to 5 % of the others' places may change hands.
+    assert!(moved <= 1, "{moved} pods moved that need not");
+    Ok(())
+}
+
+#[test]
+fn a_client_keeps_its_backend_while_that_is_there() -> Result<()> {
+    let policy = "loadBalancer: {algorithm: random}, sessionAffinity: {clientIP: {timeout: 2s}}";
+    let scene = Scene::new("kaffinity", policy)?;
+    let counts = scene.ask(&scene.client, 30)?;
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    let kept = counts.into_keys().next().unwrap_or_default();
+    let index = scene.servers.iter().position(|server| server.pod.name == kept).unwrap_or(0);
+    // Another instance goes: the client stays.
+    let mut fewer = scene.service.clone();
+    let other = (index + 1) % 3;
+    fewer.instances.drain(other * 2..other * 2 + 2);
+    scene.agent.reload(&with(&fewer, policy))?;
+    assert_eq!(scene.ask(&scene.client, 20)?.into_keys().next(), Some(kept.clone()));
+    // Its own goes: it moves, and stays there.
+    let mut fewer = scene.service.clone();
+    fewer.instances.drain(index * 2..index * 2 + 2);
+    scene.agent.reload(&with(&fewer, policy))?;
+    let counts = scene.ask(&scene.client, 20)?;
+    assert!(counts.len() == 1 && !counts.contains_key(&kept), "{counts:?}");
+    // After a silence it is balanced anew: three clients in a row may well get
+    // the same one, ten hardly.
+    eventually_for(Duration::from_secs(60), "another backend after a silence", || {
+        let before = scene.ask(&scene.client, 1)?;
+        std::thread::sleep(Duration::from_millis(2100));
+        let after = scene.ask(&scene.client, 1)?;
+        ensure!(before != after, "{after:?} again");
+        Ok(())
+    })
+}
