@@ -88,7 +88,8 @@ fn service_spec(
     file: &File,
     defaults: &model::Policy,
 ) -> Option<ServiceSpec> {
-    let policy = raw.policy.over(&file.defaults.policy);
+    let retry = || raw.policy.over(&file.defaults.policy).retry;
+    let retry = if raw.routes.is_empty() { None } else { retry() };
     let fixed = raw.endpoints.fixed.iter().map(service::instance);
     let routes = raw.routes.iter().enumerate();
     Some(ServiceSpec {
@@ -101,7 +102,7 @@ fn service_spec(
         static_instances: fixed.collect::<Option<_>>()?,
         sources: sources(raw).collect::<Option<_>>()?,
         routes: routes
-            .map(|(index, route)| route.model(index, policy.retry.as_ref()))
+            .map(|(index, route)| route.model(index, retry.as_ref()))
             .collect::<Option<_>>()?,
         policy: service::policy(raw, file, defaults).into_owned(),
     })
