@@ -381,7 +381,7 @@ fn the_reference_names_every_key() {
         "## `services[].endpoints.static[]`",
         "## `defaults.policy.timeout`",
         "## `services[].policy`\n\nAs `defaults.policy`.",
-        "## `services[].endpoints.dns.ttl`",
+        "## `services[].endpoints.dns[].ttl`",
         "## `services[].routes[].matches[].path`",
         "| a number from 0.1 to 10.0 | `1.0` |",
         "<br>`roundRobin`: In turn",
