@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{self, LoadError},
-    model::{Port, ServiceSpec, Settings},
+    model::{Port, Protocol, ServiceSpec, Settings},
 };
 
 /// Validates a configuration and shows what it would do
@@ -87,7 +87,12 @@ struct CheckedPort {
     why: String,
     algorithm: &'static str,
     on_agent_failure: &'static str,
+    /// Written down in the file.
     instances: usize,
+    /// Where more of them are looked up: `dns web.example.internal`.
+    sources: Vec<String>,
+    /// Names of the routes that its requests may take.
+    routes: Vec<String>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
@@ -145,6 +150,8 @@ fn checked_port(service: &ServiceSpec, port: Port) -> CheckedPort {
         Ok((path, why)) => (path.name(), why.to_owned()),
         Err(conflict) => ("none", conflict.to_string()),
     };
+    let takes_requests = port.protocol.is_http() || port.protocol == Protocol::Auto;
+    let routes = service.routes.iter().filter(|_| takes_requests);
     CheckedPort {
         service: service.name.to_string(),
         addresses: service.addresses.iter().map(ToString::to_string).collect(),
@@ -156,6 +163,10 @@ fn checked_port(service: &ServiceSpec, port: Port) -> CheckedPort {
         algorithm: service.policy.algorithm.name(),
         on_agent_failure: service.on_agent_failure.name(),
         instances: service.static_instances.len(),
+        sources: (service.sources.iter())
+            .map(|source| format!("{} {}", source.kind(), source.target()))
+            .collect(),
+        routes: routes.map(|route| route.name.clone()).collect(),
     }
 }
 
@@ -182,9 +193,11 @@ pub(super) fn text(checked: &Checked) -> String {
 }
 
 fn row(port: &CheckedPort) -> [String; 7] {
-    let instances = match port.instances {
-        0 => format!("{} 0", Sign::Warning),
-        some => some.to_string(),
+    let instances = match (port.instances, port.sources.len()) {
+        (0, 0) => format!("{} 0", Sign::Warning),
+        (some, 0) => some.to_string(),
+        (0, sources) => unit::of(sources, "source"),
+        (some, sources) => format!("{some} + {}", unit::of(sources, "source")),
     };
     [
         port.service.clone(),

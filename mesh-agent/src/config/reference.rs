@@ -1,6 +1,6 @@
 //! docs/configuration.md, made of the schema.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use serde_json::Value;
 
@@ -22,12 +22,15 @@ pub fn reference() -> String {
     );
     page.push_str(EXAMPLE);
     page.push_str("```\n");
-    section(&mut page, "", schema::shared());
+    section(&mut page, "", schema::shared(), &mut HashMap::new());
     page
 }
 
+/// By its name in the schema: the path that a mapping was shown at.
+type Shown = HashMap<String, String>;
+
 /// A table for this mapping, then one for each mapping in it.
-fn section(page: &mut String, path: &str, schema: &Value) {
+fn section(page: &mut String, path: &str, schema: &Value, shown: &mut Shown) {
     let Some(properties) = schema["properties"].as_object() else { return };
     let title = if path.is_empty() { "The file".into() } else { format!("`{path}`") };
     let text = schema["description"].as_str().unwrap_or_default();
@@ -39,24 +42,33 @@ fn section(page: &mut String, path: &str, schema: &Value) {
     write!(page, "\n## {title}\n\n{text}\n\n{head}{rows}").expect(INFALLIBLE);
     for (key, property) in properties {
         let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        mapping(page, &below, property);
+        mapping(page, &below, property, shown);
     }
 }
 
 /// The mappings that this may be, or that the items of its list are.
-fn mapping(page: &mut String, path: &str, schema: &Value) {
+fn mapping(page: &mut String, path: &str, schema: &Value, shown: &mut Shown) {
+    if let Some(name) = schema["$ref"].as_str() {
+        if let Some(first) = shown.get(name) {
+            write!(page, "\n## `{path}`\n\nAs `{first}`.\n").expect(INFALLIBLE);
+            return;
+        }
+        if schema::resolve(schema)["properties"].is_object() {
+            shown.insert(name.to_owned(), path.to_owned());
+        }
+    }
     let schema = schema::resolve(schema);
     if let Some(branches) = schema["anyOf"].as_array() {
         // One item and a list of them are the same mapping: it is shown once.
         let lists = branches.iter().filter(|branch| schema::resolve(branch)["type"] == "array");
         let items: Vec<&Value> = lists.map(|list| &list["items"]).collect();
         for branch in branches.iter().filter(|branch| !items.contains(branch)) {
-            mapping(page, path, branch);
+            mapping(page, path, branch, shown);
         }
     } else if schema["type"] == "array" {
-        mapping(page, &format!("{path}[]"), &schema["items"]);
+        mapping(page, &format!("{path}[]"), &schema["items"], shown);
     } else {
-        section(page, path, schema);
+        section(page, path, schema, shown);
     }
 }
 

@@ -253,6 +253,52 @@ fn defaults_are_the_models() {
     assert_eq!(definitions["Policy"]["properties"]["loadBalancer"]["default"], "roundRobin");
 }
 
+/// Policies and parts of services for the test below, right and wrong ones.
+const POLICIES: [&str; 26] = [
+    "failover: {maxEjected: 50%}",
+    "failover: {maxEjected: 101%}",
+    "failover: {maxEjected: 50}",
+    "failover: {consecutiveFailures: 3}",
+    "failover: {consecutiveFailures: {connect: 3}}",
+    "onRemoval: 'drain: 30s'",
+    "onRemoval: {drain: 30s}",
+    "onRemoval: drain",
+    "slowStart: off",
+    "slowStart: {}",
+    "slowStart: on",
+    "slowStart: {aggression: 1}",
+    "slowStart: {aggression: 0}",
+    "rateLimit: {requests: 1, by: 'header:x'}",
+    "rateLimit: [{requests: 0}]",
+    "rateLimit: {}",
+    "rateLimit: []",
+    "retry: {on: [503, reset, 'grpc:internal']}",
+    "retry: {on: [600]}",
+    "retry: {on: [x]}",
+    "healthCheck: {http: {headers: {x-a: b}, status: 200-399}}",
+    "healthCheck: {http: {headers: {'a b': c}}}",
+    "healthCheck: {http: {headers: {a: 1}}}",
+    "healthCheck: {http: {path: a}}",
+    "healthCheck: {tcp: {}}",
+    "bandwidth: {upload: 10MiB}",
+];
+const SERVICES: [&str; 14] = [
+    "endpoints: {dns: {name: a.b}}",
+    "endpoints: {dns: [{name: a.b, type: X}]}",
+    "endpoints: {dns: {}}",
+    "endpoints: {http: {url: 'http://a/'}}",
+    "endpoints: {http: {url: 'https://a/'}}",
+    "endpoints: {static: [{address: 10.0.0.1, labels: {version: v1}}]}",
+    "endpoints: {static: [{address: 10.0.0.1, labels: {version: 1}}]}",
+    "routes: [{matches: [{path: {prefix: /a}, method: GET}]}]",
+    "routes: [{matches: [{path: {prefix: a}}]}]",
+    "routes: [{matches: [{method: get}]}]",
+    "routes: [{hosts: ['*.a.b'], backends: [{weight: 10}]}]",
+    "routes: [{hosts: ['*']}]",
+    "routes: [{filters: {redirect: {status: 302}}}]",
+    "routes: [{filters: {redirect: {status: 200}}}]",
+];
+
 /// Where ours and a JSON Schema validator's verdicts differ, editors would
 /// mislead.
 #[test]
@@ -292,7 +338,13 @@ fn the_schema_means_the_same_to_a_validator() {
         "defaults: {policy: {loadBalancer: {algorithm: random, more: 1}}}",
         EXAMPLE,
     ];
-    for text in cases {
+    let cases = cases.into_iter().map(str::to_owned);
+    let policies = POLICIES.map(|policy| format!("defaults: {{policy: {{{policy}}}}}"));
+    let services = SERVICES.map(|more| {
+        format!("services: [{{name: a, address: 1.2.3.4, ports: [{{port: 1}}], {more}}}]")
+    });
+    for text in cases.chain(policies).chain(services) {
+        let text = text.as_str();
         let mut problems = Problems::default();
         let tree = yaml::read(text, &mut problems).unwrap();
         shape::check(tree.clone(), &mut problems);
@@ -327,7 +379,11 @@ fn the_reference_names_every_key() {
         "| proxyPort | a whole number from 1 to 65535 | `15001` |",
         "| **address** |",
         "## `services[].endpoints.static[]`",
-        "## `services[].policy.timeout`",
+        "## `defaults.policy.timeout`",
+        "## `services[].policy`\n\nAs `defaults.policy`.",
+        "## `services[].endpoints.dns[].ttl`",
+        "## `services[].routes[].matches[].path`",
+        "| a number from 0.1 to 10.0 | `1.0` |",
         "<br>`roundRobin`: In turn",
         "| http | an address and port",
     ] {

@@ -14,7 +14,7 @@ use super::{
     raw::{File, Over},
     text::Duration,
 };
-use crate::model::{ServiceName, ServiceSpec, Settings, Source};
+use crate::model::{self, ServiceName, ServiceSpec, Settings, Source};
 
 /// Reports in words, at the place in the file that the steps lead to.
 pub struct Reporter<'a> {
@@ -65,12 +65,15 @@ impl<'a> Reporter<'a> {
 pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
     node::check(&raw, reporter);
     policy::check(&["defaults".into(), "policy".into()], &raw.defaults.policy, None, reporter);
+    let defaults = raw.defaults.policy.model();
     for (index, service) in raw.services.iter().enumerate() {
-        service::check(index, service, &raw, reporter);
+        service::check(index, service, &raw, &defaults, reporter);
     }
     claims::check(&raw, reporter);
     Settings {
-        services: raw.services.iter().filter_map(|service| service_spec(service, &raw)).collect(),
+        services: (raw.services.iter())
+            .filter_map(|service| service_spec(service, &raw, &defaults))
+            .collect(),
         capture: raw.capture.into(),
         admin: raw.admin.into(),
         dns: raw.dns.into(),
@@ -80,8 +83,13 @@ pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
 }
 
 /// `None` where a key that must be there isn't, which has been reported.
-fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
-    let policy = raw.policy.over(&file.defaults.policy);
+fn service_spec(
+    raw: &super::raw::Service,
+    file: &File,
+    defaults: &model::Policy,
+) -> Option<ServiceSpec> {
+    let retry = || raw.policy.over(&file.defaults.policy).retry;
+    let retry = if raw.routes.is_empty() { None } else { retry() };
     let fixed = raw.endpoints.fixed.iter().map(service::instance);
     let routes = raw.routes.iter().enumerate();
     Some(ServiceSpec {
@@ -94,9 +102,9 @@ fn service_spec(raw: &super::raw::Service, file: &File) -> Option<ServiceSpec> {
         static_instances: fixed.collect::<Option<_>>()?,
         sources: sources(raw).collect::<Option<_>>()?,
         routes: routes
-            .map(|(index, route)| route.model(index, policy.retry.as_ref()))
+            .map(|(index, route)| route.model(index, retry.as_ref()))
             .collect::<Option<_>>()?,
-        policy: policy.model(),
+        policy: service::policy(raw, file, defaults).into_owned(),
     })
 }
 

@@ -212,6 +212,9 @@ pub fn check_service(
     defaults: &Policy,
     reporter: &mut Reporter<'_>,
 ) {
+    if service.policy == Policy::default() {
+        return;
+    }
     let at = At(here.to_vec()).key("policy");
     check(&at.0, &service.policy, Some(defaults), reporter);
     let protocols: Vec<Protocol> =

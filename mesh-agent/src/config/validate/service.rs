@@ -1,18 +1,25 @@
 //! Checks of one service by itself.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
-use super::{Reporter, Step, policy, route, source};
+use super::{Reporter, Step, route, source};
 use crate::{
-    config::raw::{Endpoint, File, Over, Port, Service, Several},
+    config::raw::{Endpoint, File, Over, Policy, Port, Service, Several},
     model,
 };
 
-pub fn check(index: usize, service: &Service, file: &File, reporter: &mut Reporter<'_>) {
+pub fn check(
+    index: usize,
+    service: &Service,
+    file: &File,
+    defaults: &model::Policy,
+    reporter: &mut Reporter<'_>,
+) {
     let here = ["services".into(), index.into()];
     let mut seen = HashSet::new();
     for (at, address) in addresses(service).enumerate() {
@@ -23,10 +30,10 @@ pub fn check(index: usize, service: &Service, file: &File, reporter: &mut Report
             reporter.report(&steps, format!("`{address}` stands here twice; remove one"));
         }
     }
-    ports(&here, service, file, reporter);
+    ports(&here, service, &self::policy(service, file, defaults), reporter);
     endpoints(&here, service, reporter);
     source::check(&here, service, reporter);
-    policy::check_service(&here, service, &file.defaults.policy, reporter);
+    super::policy::check_service(&here, service, &file.defaults.policy, reporter);
     route::check(&here, service, file, reporter);
 }
 
@@ -37,6 +44,19 @@ pub fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
 
 pub fn port(raw: &Port) -> Option<model::Port> {
     Some(model::Port { port: raw.port?, protocol: raw.protocol.into() })
+}
+
+/// Merged. `defaults` are what the file's come to: most services have no policy
+/// of their own, and there may be many.
+pub fn policy<'a>(
+    service: &Service,
+    file: &File,
+    defaults: &'a model::Policy,
+) -> Cow<'a, model::Policy> {
+    if service.policy == Policy::default() {
+        return Cow::Borrowed(defaults);
+    }
+    Cow::Owned(service.policy.over(&file.defaults.policy).model())
 }
 
 pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
@@ -50,8 +70,12 @@ pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
     })
 }
 
-fn ports(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut Reporter<'_>) {
-    let policy = service.policy.over(&file.defaults.policy).model();
+fn ports(
+    here: &[Step<'_>],
+    service: &Service,
+    policy: &model::Policy,
+    reporter: &mut Reporter<'_>,
+) {
     let mut seen = HashMap::new();
     for (index, raw) in service.ports.iter().flatten().enumerate() {
         let Some(port) = port(raw) else { continue };
@@ -63,7 +87,7 @@ fn ports(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut Repor
             reporter.report(&steps, message);
         }
         let path = model::PathChoice::from(service.path);
-        if let Err(conflict) = path.resolve(port.protocol, &policy) {
+        if let Err(conflict) = path.resolve(port.protocol, policy) {
             let steps = [here, &["path".into()]].concat();
             reporter.report(&steps, format!("doesn't fit port {}: {conflict}", port.port));
         }

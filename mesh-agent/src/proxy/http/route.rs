@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::{error::Failure, exchange::Exchange};
 use crate::{
+    health::Outcome,
     model::{Port, RouteBackend, Transport},
-    proxy::upstream::ConnectError,
+    proxy::{attempts::Picked, upstream::ConnectError},
     registry::ServicePort,
 };
 
@@ -40,22 +41,32 @@ impl Exchange<'_> {
     }
 
     fn send_to(&mut self, backend: &RouteBackend) -> Result<(), Failure> {
-        let gone = Failure::Connect(ConnectError::NoInstance);
+        let gone = || Failure::Connect(ConnectError::NoInstance);
+        let before = Arc::clone(&self.port);
         if backend.service.is_some() || backend.port.is_some() {
-            let port = self.target(backend).ok_or(gone)?;
-            if !Arc::ptr_eq(&port, &self.port) {
-                port.stats.requests.fetch_add(1, Ordering::Relaxed);
-                self.port = port;
-                self.session.opened.take();
-            }
+            self.port = self.target(backend).ok_or_else(gone)?;
         }
         if !backend.subset.is_empty() {
             let found = self.port.subsets.iter().position(|one| one.labels == backend.subset);
-            self.subset = Some(found.ok_or(Failure::Connect(ConnectError::NoInstance))?);
-            // It was opened to any instance.
-            self.session.opened.take();
+            self.subset = Some(found.ok_or_else(gone)?);
         }
+        let same = Arc::ptr_eq(&before, &self.port);
+        if !same {
+            self.port.stats.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        self.reconsider(&before, |picked| same && picked.endpoint.has(&backend.subset));
         Ok(())
+    }
+
+    /// Gives up the connection that was opened before the request was known,
+    /// where it leads elsewhere.
+    fn reconsider(&self, port: &ServicePort, fits: impl Fn(&Picked) -> bool) {
+        let mut opened = self.session.opened.borrow_mut();
+        let Some((picked, _)) = opened.take_if(|(picked, _)| !fits(picked)) else { return };
+        if let Some(probe) = &picked.probe {
+            // It came about: no more will be known of it.
+            port.report(&picked.endpoint, Outcome::Answered, Some(probe));
+        }
     }
 
     /// The service port that a backend names; `None` where a reload has just

@@ -93,6 +93,7 @@ section! {
         /// Of the requests under way.
         percent: Percent = Percent(Model::default().budget.percent),
         /// So many retries at a time are always allowed.
+        #[schemars(range(min = 0, max = 1_000_000))]
         min_concurrent: u32 = Model::default().budget.min_concurrent,
     }
 }
