@@ -196,7 +196,7 @@ fn what_ends_unseen_is_taken_off_the_counts() -> Result<()> {
     let mut held = scene.client.spawn("python3", ["-c", HOLD, &address])?;
     let in_flight = || -> Result<u64> {
         let endpoints = scene.agent.json(["endpoints", "web"])?;
-        let all = endpoints["endpoints"].as_array().cloned().unwrap_or_default();
+        let all = endpoints.as_array().cloned().unwrap_or_default();
         Ok(all.iter().filter_map(|endpoint| endpoint["inFlight"].as_u64()).sum())
     };
     let wait = |expect: u64| {
