@@ -24,6 +24,8 @@ use crate::{
 const ASKED: u32 = 8;
 /// How many backends are then looked through one after the other.
 const LOOKED_THROUGH: u32 = 64;
+/// No index, but that there is a backend in service which has no room.
+const FULL: u32 = u32::MAX;
 
 /// Who asks.
 #[derive(Clone, Copy)]
@@ -74,10 +76,6 @@ struct Search<'a> {
     found: u32,
     /// What to use where nothing is found, likewise.
     spare: u32,
-    /// The spare is one that starts slowly.
-    slow: bool,
-    /// One of those in service has as many connections as it may.
-    full: bool,
     probe: u64,
 }
 
@@ -92,18 +90,7 @@ fn search<'a>(
     probe: &mut u64,
 ) -> Result<&'a Slot, Reason> {
     let turn = turn(frontend);
-    let mut search = Search {
-        frontend,
-        policy,
-        client,
-        turn,
-        now,
-        found: 0,
-        spare: 0,
-        slow: false,
-        full: false,
-        probe: 0,
-    };
+    let mut search = Search { frontend, policy, client, turn, now, found: 0, spare: 0, probe: 0 };
     let all = if frontend.backends < LOOKED_THROUGH { frontend.backends } else { LOOKED_THROUGH };
     // A plain loop would be verified once for every round.
     // SAFETY: the callback has the signature that the kernel expects, and the
@@ -117,11 +104,10 @@ fn search<'a>(
         );
     }
     *probe = search.probe;
-    // What ejected ones would get, those that are full were spared.
-    if search.found == 0 && search.full && !search.slow {
+    let index = if search.found > 0 { search.found } else { search.spare };
+    if index == FULL {
         return Err(Reason::OverConcurrencyLimit);
     }
-    let index = if search.found > 0 { search.found } else { search.spare };
     index.checked_sub(1).and_then(|index| slot(frontend, index)).ok_or(Reason::SetChanged)
 }
 
@@ -143,11 +129,9 @@ unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
             return 1;
         }
         // One that only starts slowly is better than one that is ejected.
-        Judgement::Slow => {
-            search.spare = index + 1;
-            search.slow = true;
-        }
-        Judgement::Full => search.full = true,
+        Judgement::Slow => search.spare = index + 1,
+        // What those that are full are spared, ejected ones don't get.
+        Judgement::Full => search.spare = FULL,
         Judgement::Ejected if search.spare == 0 => search.spare = index + 1,
         Judgement::Ejected => {}
     }
@@ -305,7 +289,7 @@ fn judge(
                 Some(probe) => Judgement::Use(probe),
                 None => Judgement::Ejected,
             },
-            Access::Open if limit::is_full(id, backend, policy) => Judgement::Full,
+            Access::Open if limit::is_full(id, policy) => Judgement::Full,
             Access::Open => {
                 let luck = if frontend.algorithm == algorithm::CONSISTENT_HASH {
                     // By the client, so that each moves once as the share grows.

@@ -335,6 +335,14 @@ impl Tables {
         self.services.get(self.ports.get(port)?, 0).ok()
     }
 
+    /// The backends of a service port, by their ids.
+    pub fn backends_of(&self, service: u32) -> Vec<(u32, Backend)> {
+        (self.contents.backends.iter())
+            .filter(|&(_, &(of, _))| of == service)
+            .filter_map(|(&id, _)| Some((id, self.backends.get(&id, 0).ok()?)))
+            .collect()
+    }
+
     /// Counters of all backends, by service port and address.
     pub fn all_backend_counters(&self) -> StdHashMap<(u32, Address), Backend> {
         (self.backends.iter().flatten())
