@@ -18,7 +18,7 @@ use mesh_common::{
     frontend::{Frontend, FrontendKey, algorithm, path},
     lookup::{Chunk, ChunkKey},
     map::{self, capacity},
-    policy::Policy,
+    policy::{Policy, flag},
     reason::Reason,
     service::Service,
     settings::{MAX_EXCLUDES, Settings as KernelSettings},
@@ -277,11 +277,15 @@ impl Tables {
         Ok(contents)
     }
 
-    /// Whether a service is balanced by how fast its backends answer.
+    /// Whether a service is balanced, or limited, by how fast its backends
+    /// answer.
     pub fn times_answers(&self) -> bool {
-        (self.contents.frontends.values()).any(|frontend| {
-            frontend.path == path::KERNEL && frontend.algorithm == algorithm::LEAST_RESPONSE_TIME
-        })
+        let adaptive = |policy: &Policy| policy.flags & flag::ADAPTIVE != 0;
+        self.contents.policies.values().any(adaptive)
+            || (self.contents.frontends.values()).any(|frontend| {
+                frontend.path == path::KERNEL
+                    && frontend.algorithm == algorithm::LEAST_RESPONSE_TIME
+            })
     }
 
     /// What the sockets of a namespace are hashed by, where they aren't bound:
