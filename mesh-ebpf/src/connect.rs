@@ -93,7 +93,7 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
 
     let policy = backend::policy(frontend.service);
     let asker = limit::Asker { service: frontend.service, netns: socket.netns };
-    limit::admit(policy, asker, service)?;
+    limit::admit(policy, asker)?;
     to_backend::<F>(ctx, &frontend, policy, service, socket, protocol)?;
     Ok(reason)
 }

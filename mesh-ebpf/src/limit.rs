@@ -6,7 +6,6 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use mesh_common::{
-    backend::Backend,
     gcra::{self, Decision},
     meter::MeterKey,
     policy::{MAX_RATES, Policy, Rate, flag, rate_flag},
@@ -16,7 +15,7 @@ use mesh_common::{
 
 use crate::{
     count,
-    maps::{CONCURRENCY, METERS, POLICIES, SERVICES},
+    maps::{BACKENDS, CONCURRENCY, METERS, POLICIES, SERVICES},
 };
 
 /// How often the state of a rate may change under our hands. Each change is a
@@ -31,15 +30,41 @@ pub struct Asker {
     pub netns: u64,
 }
 
-/// Whether a new connection of this service may be opened. `service` is its
-/// live map value.
+/// Whether a new connection of this service may be opened.
 #[inline(always)]
-pub fn admit(policy: Option<&Policy>, asker: Asker, service: *mut Service) -> Result<(), Reason> {
-    let Some(policy) = policy else { return Ok(()) };
-    let verdict = open_connections(policy, service).and_then(|()| rates(policy, asker, service));
-    if verdict.is_err() {
+pub fn admit(policy: Option<&Policy>, asker: Asker) -> Result<(), Reason> {
+    if policy.is_none() {
+        return Ok(());
+    }
+    match mesh_admit(asker.service, asker.netns) {
+        0 => Ok(()),
+        1 => Err(Reason::TooManyConnections),
+        _ => Err(Reason::RateLimited),
+    }
+}
+
+/// A function of its own, with nothing but numbers coming in and going out, is
+/// verified once, and not again for every path through it with all that
+/// follows: 0 lets the connection through.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mesh_admit(service: u32, netns: u64) -> u64 {
+    let (Some(policy), Some(value)) = (POLICIES.get_ptr(service), SERVICES.get_ptr_mut(service))
+    else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let policy = unsafe { &*policy };
+    let verdict = match open_connections(policy, value) {
+        Err(_) => 1,
+        Ok(()) => match rates(policy, Asker { service, netns }, value) {
+            Err(_) => 2,
+            Ok(()) => 0,
+        },
+    };
+    if verdict != 0 {
         // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*service).limited, 1) };
+        unsafe { count::add(&raw mut (*value).limited, 1) };
     }
     verdict
 }
@@ -61,20 +86,23 @@ fn open_connections(policy: &Policy, service: *mut Service) -> Result<(), Reason
 
 /// Whether this backend has as many connections as the agent found that it
 /// answers quickly.
-///
-/// # Safety
-/// `backend` points into a live map value.
 #[inline(always)]
-pub unsafe fn is_full(id: u32, backend: *const Backend, policy: &Policy) -> bool {
-    if policy.flags & flag::ADAPTIVE == 0 {
-        return false;
-    }
-    let Some(limit) = CONCURRENCY.get_ptr(id) else { return false };
+pub fn is_full(id: u32, policy: &Policy) -> bool {
+    policy.flags & flag::ADAPTIVE != 0 && mesh_is_full(id) != 0
+}
+
+/// A function of its own as [`mesh_admit`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mesh_is_full(id: u32) -> u64 {
+    let (Some(limit), Some(backend)) = (CONCURRENCY.get_ptr(id), BACKENDS.get_ptr(id)) else {
+        return 0;
+    };
     // SAFETY: both are live map values.
     unsafe {
         let closed = (&raw const (*backend).closed).read_volatile();
         let open = (&raw const (*backend).opened).read_volatile().saturating_sub(closed);
-        open >= limit.read_volatile()
+        u64::from(open >= limit.read_volatile())
     }
 }
 

@@ -82,11 +82,9 @@ fn flow<F: Family>(
     }
     let policy = backend::policy(frontend.service);
     // One whose backend went away is no new flow.
-    if known.is_none()
-        && let Some(service) = backend::service(frontend)
-    {
+    if known.is_none() {
         let netns = context::netns_cookie(ctx);
-        limit::admit(policy, limit::Asker { service: frontend.service, netns }, service)?;
+        limit::admit(policy, limit::Asker { service: frontend.service, netns })?;
     }
     let picked = pick::pick(frontend, policy, &client::<F>(ctx))?.slot;
     let flow = Flow {

@@ -315,7 +315,7 @@ pub extern "C" fn mesh_judge(id: u32, service: u32, luck: u32, now: u64) -> u64 
         match eject::access(backend, Some(policy), now) {
             Access::Closed => judgement::EJECTED,
             Access::Probe => eject::claim(backend, id, policy, now).unwrap_or(judgement::EJECTED),
-            Access::Open if limit::is_full(id, backend, policy) => judgement::FULL,
+            Access::Open if limit::is_full(id, policy) => judgement::FULL,
             Access::Open if luck as u16 <= share(backend, policy, now) => judgement::USE,
             Access::Open => judgement::SLOW,
         }

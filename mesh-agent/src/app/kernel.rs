@@ -12,7 +12,9 @@ use std::{
 };
 
 use crate::{
-    datapath::{self, Events, Flows, Heartbeat, Hooks, Object, Originals, Pins, Tables},
+    datapath::{
+        self, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals, Pins, Tables,
+    },
     model::Settings,
 };
 
@@ -21,6 +23,7 @@ pub(super) struct Kernel {
     object: Mutex<Object>,
     tables: Mutex<Tables>,
     flows: Mutex<Flows>,
+    concurrency: Mutex<ConcurrencyLimits>,
     hooks: Mutex<Hooks>,
     /// Milliseconds from `started` to the last heartbeat, plus one; 0 for none.
     beat: AtomicU64,
@@ -49,6 +52,7 @@ impl Kernel {
         let log = Box::pin(datapath::forward_kernel_log(&mut object).await?);
         let (mut tables, originals, mut heartbeat, events) = Tables::open(&mut object)?;
         let flows = Flows::open(&mut object)?;
+        let concurrency = ConcurrencyLimits::open(&mut object)?;
         // An agent that was killed may have left a fresh one.
         heartbeat.stop()?;
         tables.configure(settings, log::max_level())?;
@@ -57,6 +61,7 @@ impl Kernel {
             object: Mutex::new(object),
             tables: Mutex::new(tables),
             flows: Mutex::new(flows),
+            concurrency: Mutex::new(concurrency),
             hooks: Mutex::default(),
             beat: AtomicU64::new(0),
             started: Instant::now(),
@@ -66,6 +71,10 @@ impl Kernel {
 
     pub fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn concurrency(&self) -> MutexGuard<'_, ConcurrencyLimits> {
+        self.concurrency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn flows(&self) -> MutexGuard<'_, Flows> {

@@ -17,7 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    agent::Agent, descriptors, discovery, health, namespaces, pulse, reload, removal, watch,
+    adaptive, agent::Agent, descriptors, discovery, health, namespaces, pulse, reload, removal,
+    watch,
 };
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
@@ -94,6 +95,7 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
     tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(adaptive::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));

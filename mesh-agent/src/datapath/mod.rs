@@ -6,6 +6,7 @@
 //! [`uninstall`] takes it away.
 
 mod capture;
+mod concurrency;
 mod contents;
 mod events;
 mod flows;
@@ -26,6 +27,7 @@ mod sys;
 mod tables;
 
 pub use capture::{Captured, scan};
+pub use concurrency::ConcurrencyLimits;
 pub use events::{Event, Events, Record};
 pub use flows::Flows;
 pub use heartbeat::Heartbeat;

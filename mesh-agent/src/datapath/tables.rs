@@ -21,7 +21,7 @@ use mesh_common::{
     frontend::{Frontend, FrontendKey, algorithm, path},
     lookup::{Chunk, ChunkKey},
     map::{self, capacity},
-    policy::Policy,
+    policy::{Policy, flag},
     reason::Reason,
     service::Service,
     settings::{MAX_EXCLUDES, Settings as KernelSettings},
@@ -305,11 +305,15 @@ impl Tables {
         Ok(count)
     }
 
-    /// Whether a service is balanced by how fast its backends answer.
+    /// Whether a service is balanced, or limited, by how fast its backends
+    /// answer.
     pub fn times_answers(&self) -> bool {
-        (self.contents.frontends.values()).any(|frontend| {
-            frontend.path == path::KERNEL && frontend.algorithm == algorithm::LEAST_RESPONSE_TIME
-        })
+        let adaptive = |policy: &Policy| policy.flags & flag::ADAPTIVE != 0;
+        self.contents.policies.values().any(adaptive)
+            || (self.contents.frontends.values()).any(|frontend| {
+                frontend.path == path::KERNEL
+                    && frontend.algorithm == algorithm::LEAST_RESPONSE_TIME
+            })
     }
 
     /// What the sockets of a namespace are hashed by, where they aren't bound:
@@ -361,6 +365,14 @@ impl Tables {
 
     pub fn port_counters(&self, port: &PortKey) -> Option<Service> {
         self.services.get(self.ports.get(port)?, 0).ok()
+    }
+
+    /// The backends of a service port, by their ids.
+    pub fn backends_of(&self, service: u32) -> Vec<(u32, Backend)> {
+        (self.contents.backends.iter())
+            .filter(|&(_, &(of, _))| of == service)
+            .filter_map(|(&id, _)| Some((id, self.backends.get(&id, 0).ok()?)))
+            .collect()
     }
 
     /// Counters of all backends, by service port and address.
