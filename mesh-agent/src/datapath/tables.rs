@@ -1,5 +1,7 @@
 //! The maps themselves: carrying out plans, and reading counters.
 
+mod counters;
+
 use std::{
     collections::HashMap as StdHashMap,
     net::{IpAddr, SocketAddr},
@@ -20,9 +22,8 @@ use mesh_common::{
     exclude::Exclude,
     frontend::{Frontend, FrontendKey, algorithm, path},
     lookup::{Chunk, ChunkKey},
-    map::{self, capacity},
+    map,
     policy::{Policy, flag},
-    reason::Reason,
     service::Service,
     settings::{MAX_EXCLUDES, Settings as KernelSettings},
     socket::{Original, OriginalKey},
@@ -31,7 +32,7 @@ use mesh_common::{
 use super::{
     contents::Contents,
     events::Events,
-    heartbeat::{Heartbeat, monotonic_ns},
+    heartbeat::Heartbeat,
     hooks::MEND,
     object::Object,
     originals::Originals,
@@ -44,6 +45,8 @@ use crate::{
     model::Settings,
     registry::{PortKey, Snapshot},
 };
+
+pub use counters::{Fill, LiveConnection};
 
 /// How long replaced slots stay readable: far longer than a program runs.
 const GRACE: Duration = Duration::from_secs(1);
@@ -79,22 +82,6 @@ pub struct Sync {
     /// Of the snapshot that now stands in the kernel.
     pub generation: u64,
     pub operations: usize,
-}
-
-/// How full a map is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    pub map: &'static str,
-    pub used: usize,
-    pub capacity: usize,
-}
-
-/// A live connection of the kernel path.
-#[derive(Clone, Copy, Debug)]
-pub struct LiveConnection {
-    pub cookie: u64,
-    pub connection: Connection,
-    pub age: Duration,
 }
 
 /// A map of the object, in the type that it has there.
@@ -356,78 +343,6 @@ impl Tables {
         }
         self.miscounted = wrong;
         Ok(())
-    }
-
-    /// Of the snapshot that stands in the kernel.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    pub fn port_counters(&self, port: &PortKey) -> Option<Service> {
-        self.services.get(self.ports.get(port)?, 0).ok()
-    }
-
-    /// The backends of a service port, by their ids.
-    pub fn backends_of(&self, service: u32) -> Vec<(u32, Backend)> {
-        (self.contents.backends.iter())
-            .filter(|&(_, &(of, _))| of == service)
-            .filter_map(|(&id, _)| Some((id, self.backends.get(&id, 0).ok()?)))
-            .collect()
-    }
-
-    /// Counters of all backends, by service port and address.
-    pub fn all_backend_counters(&self) -> StdHashMap<(u32, Address), Backend> {
-        (self.backends.iter().flatten())
-            .map(|(_, backend)| ((backend.service, backend.address), backend))
-            .collect()
-    }
-
-    /// The number by which the kernel knows a service port.
-    pub fn port_id(&self, port: &PortKey) -> Option<u32> {
-        self.ports.get(port).copied()
-    }
-
-    /// The service port behind a number of the kernel's.
-    pub fn port_of(&self, id: u32) -> Option<PortKey> {
-        self.ports.iter().find(|&(_, &known)| known == id).map(|(port, _)| port.clone())
-    }
-
-    /// How often each reason decided, over all CPUs.
-    pub fn reasons(&self) -> Vec<(Reason, u64)> {
-        (Reason::ALL.iter())
-            .map(|&reason| {
-                let counts = self.reasons.get(&(reason as u32), 0);
-                (reason, counts.map_or(0, |counts| counts.iter().sum()))
-            })
-            .collect()
-    }
-
-    pub fn fill(&self) -> Vec<Fill> {
-        let retired = |count: fn(&Row) -> usize| -> usize {
-            self.retired.iter().map(|(.., row)| count(row)).sum()
-        };
-        let slots = self.contents.slot_count() + retired(Row::entry_count);
-        let chunks = self.contents.chunk_count() + retired(|row| row.chunks as usize);
-        let fill = |map, used, capacity| Fill { map, used, capacity };
-        vec![
-            fill(map::FRONTENDS, self.contents.frontends.len(), capacity::FRONTENDS),
-            fill(map::SLOTS, slots, capacity::SLOTS),
-            fill(map::LOOKUPS, chunks, capacity::LOOKUPS),
-            fill(map::BACKENDS, self.contents.backends.len(), capacity::BACKENDS),
-            fill(map::SERVICES, self.contents.services.len(), capacity::SERVICES),
-            fill(map::CONNECTIONS, self.connections.keys().count(), capacity::CONNECTIONS),
-        ]
-    }
-
-    pub fn connections(&self) -> Vec<LiveConnection> {
-        let now = monotonic_ns().unwrap_or(0);
-        (self.connections.iter().flatten())
-            .map(|(cookie, connection)| LiveConnection {
-                cookie,
-                connection,
-                age: Duration::from_nanos(now.saturating_sub(connection.opened_ns)),
-            })
-            .collect()
     }
 }
 
