@@ -17,8 +17,11 @@ pub fn pair(random: u64, slots: u32) -> Option<(u32, u32)> {
     let first = scale((random >> 32) as u32, slots);
     // The second is one of the other slots − 1, counted on from the first.
     let on = if slots == 1 { 0 } else { 1 + scale(random as u32, slots - 1) };
-    let second = first as u64 + on as u64;
-    Some((first, (if second >= slots as u64 { second - slots as u64 } else { second }) as u32))
+    let second = u64::from(first) + u64::from(on);
+    Some((
+        first,
+        (if second >= u64::from(slots) { second - u64::from(slots) } else { second }) as u32,
+    ))
 }
 
 /// What is under way at a candidate, and its weight (above zero).

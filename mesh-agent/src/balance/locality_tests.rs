@@ -111,7 +111,7 @@ fn envoy(whole: u64, overprovisioning: u64, tiers: &[(u64, u64)]) -> Vec<u64> {
     let mut left = whole;
     let mut loads = Vec::new();
     for health in health {
-        let load = if total == 0 { 0 } else { (health * whole / total).min(left) };
+        let load = (health * whole).checked_div(total).unwrap_or(0).min(left);
         left -= load;
         loads.push(load);
     }

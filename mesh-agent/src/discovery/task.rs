@@ -173,6 +173,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands in scripts beside silence")]
     fn found(text: &str) -> Option<Outcome> {
         Some(Outcome::found(vec![instance(text)], None, Duration::from_secs(10)))
     }

@@ -87,7 +87,7 @@ pub struct Budget {
 pub enum RetryOn {
     /// No connection to the instance came about.
     ConnectFailure,
-    /// HTTP/2 REFUSED_STREAM, or GOAWAY above the last stream.
+    /// HTTP/2 `REFUSED_STREAM`, or GOAWAY above the last stream.
     RefusedStream,
     /// The connection broke before the response began.
     Reset,

@@ -1,4 +1,4 @@
-//! HTTP routes of a service: the model of Gateway API's HTTPRoute.
+//! HTTP routes of a service: the model of Gateway API's `HTTPRoute`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -2,7 +2,7 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of CLOCK_MONOTONIC: the time of `bpf_ktime_get_ns`, so moments
+/// Nanoseconds of `CLOCK_MONOTONIC`: the time of `bpf_ktime_get_ns`, so moments
 /// that the hooks report can be compared with the agent's own.
 pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");

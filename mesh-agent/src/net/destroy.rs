@@ -16,7 +16,7 @@ const SOCK_DESTROY: u16 = 21;
 const ORDER: u16 = 0x5;
 const INET_DIAG_MARK: u16 = 15;
 /// Bits of the TCP states in which there is another end: all but CLOSE, LISTEN,
-/// TIME_WAIT and NEW_SYN_RECV.
+/// `TIME_WAIT` and `NEW_SYN_RECV`.
 const WITH_PEER: u32 = 0b1011_0011_1110;
 /// A connected UDP socket is in this state.
 const ESTABLISHED: u32 = 1 << 1;

@@ -38,7 +38,7 @@ impl Caller {
         let text = match &port.policy.hash_on {
             HashOn::Source => None,
             HashOn::Path => Some(head.uri.path().as_bytes()),
-            HashOn::Header(name) => head.headers.get(&**name).map(|value| value.as_bytes()),
+            HashOn::Header(name) => head.headers.get(&**name).map(http::HeaderValue::as_bytes),
             HashOn::Cookie(name) => cookie(&head.headers, name),
         };
         let key = text.map_or_else(|| source(connection, port), key::text);

@@ -63,7 +63,7 @@ impl Registry {
     }
 
     /// Told when the health of some instance changes; the ports that it concerns
-    /// say so themselves, by [`Outliers::take_change`].
+    /// say so themselves, by `Outliers::take_change`.
     pub fn health_changed(&self) -> Arc<Notify> {
         Arc::clone(&self.health_changed)
     }

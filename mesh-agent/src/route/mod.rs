@@ -1,4 +1,4 @@
-//! Which route a request takes: the model of Gateway API's HTTPRoute.
+//! Which route a request takes: the model of Gateway API's `HTTPRoute`.
 //!
 //! Pure: a request's head and a random number in, a decision out. Routes are
 //! compiled once for a configuration; nothing is parsed for a request. It

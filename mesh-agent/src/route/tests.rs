@@ -208,11 +208,14 @@ fn header_changes() {
     assert_eq!(head.uri, "http://b/p?q");
 }
 
+/// What decides between two matches: the greater one wins.
+type Rank = (bool, usize, u8, usize, bool, usize);
+
 /// Every match of every route, in words of its own: a higher one wins, the
 /// first written of equals.
 fn reference(routes: &[model::Route], head: &request::Parts) -> Option<String> {
     let asked = head.headers.get("host").map(|host| host.to_str().unwrap().to_lowercase());
-    let mut best: Option<((bool, usize, u8, usize, bool, usize), String)> = None;
+    let mut best: Option<(Rank, String)> = None;
     for route in routes {
         let hosts: Vec<Option<&String>> = match route.hosts.len() {
             0 => vec![None],

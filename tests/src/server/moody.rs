@@ -82,9 +82,9 @@ impl Moody {
     fn set(&self, mood: &str, on: bool) -> Result<()> {
         let path: PathBuf = self.pod.folder.join(mood);
         if on {
-            fs::write(path, "")?
+            fs::write(path, "")?;
         } else {
-            fs::remove_file(path)?
+            fs::remove_file(path)?;
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ mod tests {
 
     fn due(departures: &mut Departures<()>, now: Instant) -> Vec<String> {
         let mut due: Vec<_> =
-            departures.due(now).into_iter().map(|((_, address), _)| address.to_string()).collect();
+            departures.due(now).into_iter().map(|((_, address), ())| address.to_string()).collect();
         due.sort();
         due
     }

@@ -1,4 +1,4 @@
-//! `routes` of a service: Gateway API's HTTPRoute, in the file's words.
+//! `routes` of a service: Gateway API's `HTTPRoute`, in the file's words.
 
 use std::{num::NonZeroU16, sync::Arc};
 

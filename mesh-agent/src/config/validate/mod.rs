@@ -109,8 +109,8 @@ fn service_spec(
 }
 
 fn sources(raw: &super::raw::Service) -> impl Iterator<Item = Option<Source>> {
-    let dns = raw.endpoints.dns.iter().flat_map(|all| all.as_slice());
-    let http = raw.endpoints.http.iter().flat_map(|all| all.as_slice());
+    let dns = raw.endpoints.dns.iter().flat_map(crate::config::raw::Several::as_slice);
+    let http = raw.endpoints.http.iter().flat_map(crate::config::raw::Several::as_slice);
     dns.map(|source| source.model().map(Source::Dns))
         .chain(http.map(|source| source.model().map(Source::Http)))
 }

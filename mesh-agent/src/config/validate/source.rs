@@ -7,11 +7,11 @@ use crate::config::raw::{DnsSource, HttpSource, Service};
 
 pub fn check(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
     let at = At(here.to_vec()).key("endpoints");
-    let dns = service.endpoints.dns.iter().flat_map(|all| all.as_slice());
+    let dns = service.endpoints.dns.iter().flat_map(crate::config::raw::Several::as_slice);
     for (index, source) in dns.enumerate() {
         self::dns(&at.key("dns").key(index), source, reporter);
     }
-    let http = service.endpoints.http.iter().flat_map(|all| all.as_slice());
+    let http = service.endpoints.http.iter().flat_map(crate::config::raw::Several::as_slice);
     for (index, source) in http.enumerate() {
         self::http(&at.key("http").key(index), source, reporter);
     }
@@ -53,10 +53,15 @@ fn http(at: &At<'_>, source: &HttpSource, reporter: &mut Reporter<'_>) {
 }
 
 fn repeated(at: &At<'_>, service: &Service, reporter: &mut Reporter<'_>) {
-    let dns: Vec<_> =
-        service.endpoints.dns.iter().flat_map(|all| all.as_slice()).map(DnsSource::model).collect();
+    let dns: Vec<_> = service
+        .endpoints
+        .dns
+        .iter()
+        .flat_map(crate::config::raw::Several::as_slice)
+        .map(DnsSource::model)
+        .collect();
     let http: Vec<_> = (service.endpoints.http.iter())
-        .flat_map(|all| all.as_slice())
+        .flat_map(crate::config::raw::Several::as_slice)
         .map(HttpSource::model)
         .collect();
     for (index, source) in dns.iter().enumerate() {

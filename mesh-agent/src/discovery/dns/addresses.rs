@@ -88,6 +88,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a lookup's outcome does")]
     fn some(texts: &[&str], ttl: u32) -> Result<Found, ExchangeError> {
         let data = |ip: IpAddr| match ip {
             IpAddr::V4(v4) => RData::A(v4.into()),
@@ -97,6 +98,7 @@ mod tests {
         Ok(Found::Records(Records { records, ttl, additionals: Vec::new() }))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a lookup's outcome does")]
     fn nothing(ttl: u32) -> Result<Found, ExchangeError> {
         Ok(Found::Nothing { ttl: Some(ttl) })
     }

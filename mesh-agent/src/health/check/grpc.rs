@@ -51,7 +51,7 @@ pub async fn check(
 
 /// An error of the call itself.
 fn fail_for(headers: &HeaderMap) -> Result<(), CheckError> {
-    match headers.get("grpc-status").map(|value| value.as_bytes()) {
+    match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
         None | Some(b"0") => Ok(()),
         Some(code) => Err(CheckError::Grpc(String::from_utf8_lossy(code).into_owned())),
     }

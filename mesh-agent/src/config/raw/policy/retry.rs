@@ -40,7 +40,7 @@ macro_rules! conditions {
 // Of gRPC all but OK: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 conditions! {
     ConnectFailure = "connect-failure", Self::ConnectFailure, "No connection to the instance came about.";
-    RefusedStream = "refused-stream", Self::RefusedStream, "HTTP/2 REFUSED_STREAM, or GOAWAY above the last stream.";
+    RefusedStream = "refused-stream", Self::RefusedStream, "HTTP/2 `REFUSED_STREAM`, or GOAWAY above the last stream.";
     Reset = "reset", Self::Reset, "The connection broke before the response began.";
     GatewayError = "gateway-error", Self::GatewayError, "502, 503 or 504.";
     ServerError = "5xx", Self::ServerError, "500 to 599.";
