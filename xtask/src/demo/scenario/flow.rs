@@ -75,7 +75,7 @@ fn bandwidth(play: &Play, report: &mut Report, service: &str, path: &str) -> Res
     heading(&format!("4 MiB/s upwards, {path} path: 20 MiB over 4 connections"));
     let line = format!(
         "head -c 5242880 /dev/zero >up; for n in 1 2 3 4; do \
-         curl -sS -m 30 -o /dev/null -w '%{{time_total}}\\n' --data-binary @up http://{service}/ & \
+         curl -sS -m 30 -o /dev/null -w '%{{time_total}}\\n' -H Expect: --data-binary @up http://{service}/ & \
          done; wait"
     );
     report::command(&play.client.name, &line);
