@@ -15,9 +15,7 @@ pub use balancer::{Ask, Balancer, Choice};
 pub use live::Live;
 pub use locality::{Member, State, Tier, Tiers};
 
-use mesh_common::{frontend::algorithm, schedule};
-
-use crate::model::Algorithm;
+use mesh_common::schedule;
 
 /// A list of indices in which each stands as often as it has turns: see
 /// [`mesh_common::schedule`].
@@ -26,15 +24,4 @@ pub fn schedule(turns: impl Iterator<Item = u32>) -> Box<[u32]> {
     let mut slots = vec![0; schedule::length(&weights)];
     schedule::fill(&weights, &mut vec![0; weights.len()], &mut slots);
     slots.into()
-}
-
-/// The number by which the kernel knows an algorithm.
-pub const fn code(algorithm: Algorithm) -> u8 {
-    match algorithm {
-        Algorithm::RoundRobin | Algorithm::Weighted => algorithm::ROUND_ROBIN,
-        Algorithm::Random
-        | Algorithm::LeastConnections
-        | Algorithm::LeastResponseTime
-        | Algorithm::ConsistentHash => algorithm::RANDOM,
-    }
 }

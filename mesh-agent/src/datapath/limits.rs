@@ -2,7 +2,7 @@
 
 use mesh_common::{
     gcra,
-    policy::{Policy, Rate, flag, rate_flag},
+    policy::{MAX_RATES, Policy, Rate, flag, rate_flag},
 };
 
 use super::policies::nanos;
@@ -10,6 +10,8 @@ use crate::{
     model::{LimitBy, Path, RateLimit},
     registry::ServicePort,
 };
+
+const _: () = assert!(RateLimit::MOST == MAX_RATES, "the hooks hold what a file may have");
 
 /// Fills in what new connections, their number and their bytes are held to.
 ///
@@ -21,8 +23,7 @@ pub(super) fn limit(port: &ServicePort, policy: &mut Policy) {
         return;
     }
     policy.max_connections = port.policy.connections.max.map_or(0, u64::from);
-    // Limits by a header need the agent; the configuration refuses more of the
-    // others than the hooks hold.
+    // Limits by a header need the agent.
     let rates =
         port.policy.rate_limits.iter().filter(|rate| !matches!(rate.by, LimitBy::Header(_)));
     for (slot, limit) in policy.rates.iter_mut().zip(rates) {

@@ -21,6 +21,11 @@ impl RateLimit {
     pub const PER: Duration = Duration::from_secs(1);
 }
 
+impl RateLimit {
+    /// How many a service may have: as many as the hooks hold.
+    pub const MOST: usize = 4;
+}
+
 /// Whose traffic is added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LimitBy {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{Retry, ServiceName};
 
 /// The first rule with a match wins, matches compared as Gateway API orders
-/// them: exact path, longest prefix, regex, method, most headers, first written.
+/// them: exact path, regex, longest prefix, method, most headers, first written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub name: String,

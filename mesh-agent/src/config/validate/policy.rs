@@ -197,6 +197,11 @@ fn adaptive_concurrency(
 }
 
 fn rate_limits(at: &At<'_>, limits: &[RateLimit], reporter: &mut Reporter<'_>) {
+    let most = crate::model::RateLimit::MOST;
+    if limits.len() > most {
+        let message = format!("has {} limits, and {most} are the most", limits.len());
+        reporter.report(&at.0, message);
+    }
     for (index, limit) in limits.iter().enumerate() {
         if let Some(per) = limit.per {
             reporter.above_zero(&at.key(index).key("per").0, per);

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header, request};
 use hyper::body::Incoming;
 
 use super::{
@@ -56,7 +56,6 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-/// The stages of a request. A stage that refuses it ends it here.
 async fn forward(
     session: &Rc<Session>,
     port: Arc<ServicePort>,
@@ -64,7 +63,21 @@ async fn forward(
     grpc: bool,
 ) -> Result<Response<ResponseBody>, Failure> {
     // Read: what the head says to the agent itself.
-    let (mut exchange, mut head) = Exchange::read(session, port, request, grpc)?;
+    let (exchange, head) = Exchange::read(session, port, request, grpc)?;
+    let body = Rc::clone(&exchange.source);
+    let outcome = stages(exchange, head).await;
+    if outcome.is_err() && session.http2 {
+        body.discard();
+    }
+    outcome
+}
+
+/// The stages of a request. A stage that refuses it ends it here.
+async fn stages(
+    mut exchange: Exchange<'_>,
+    mut head: request::Parts,
+) -> Result<Response<ResponseBody>, Failure> {
+    let session = exchange.session;
     // Admission: within what the policy lets through.
     let admission = admission::request(&session.connection, &exchange.port, &head.headers)?;
     // Route: whose instances may answer, and what is changed on the way.

@@ -7,6 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,6 +15,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::{body::BodyError, expect::Gate, paced::Paced};
+
+/// How much of a body nobody wants is read, in bytes, and for how long.
+const DISCARDED: usize = 64 * 1024;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A client's request body, outside of any attempt. The first attempt isn't
 /// kept waiting: what passes is copied, up to `failover.replay` bytes.
@@ -67,6 +72,29 @@ impl Source {
     /// An instance has answered: there is no other attempt.
     pub fn forget(&self) {
         *self.kept.borrow_mut() = Kept::Nothing;
+    }
+
+    /// Takes in the rest, for nobody. An HTTP/2 stream whose body is let go
+    /// before the agent's own answer is out would be reset, and the client
+    /// would see that instead of the answer.
+    pub fn discard(self: Rc<Self>) {
+        tokio::task::spawn_local(async move {
+            let mut left = DISCARDED;
+            let rest = std::future::poll_fn(|context| {
+                loop {
+                    let incoming = &mut *self.incoming.borrow_mut();
+                    let Some(Ok(frame)) = ready!(Pin::new(incoming).poll_frame(context)) else {
+                        return Poll::Ready(());
+                    };
+                    match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                        Some(less) => left = less,
+                        None => return Poll::Ready(()),
+                    }
+                }
+            });
+            // Late or too long, it is let go all the same.
+            let _ = tokio::time::timeout(PATIENCE, rest).await;
+        });
     }
 
     /// The body for the next attempt, from its beginning.
