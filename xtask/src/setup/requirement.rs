@@ -64,7 +64,7 @@ const ALL: [Requirement; 16] = [
     program("iperf3", &["iperf3"], Purpose::Test, "TCP and UDP under load"),
     program("dnsmasq", &["dnsmasq-base"], Purpose::Test, "a DNS server"),
     program("dig", &["bind9-dnsutils"], Purpose::Test, "a DNS client"),
-    program("python3", &["python3-minimal"], Purpose::Test, "applications in another language"),
+    program("python3", &["python3"], Purpose::Test, "applications in another language"),
     program("kill", &["procps"], Purpose::Test, "ends processes of the tests"),
     program("git", &["git"], Purpose::Ci, "tells tidy which files are ours"),
     Requirement {
