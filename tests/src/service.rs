@@ -37,6 +37,14 @@ impl Service {
         Self { name: name.to_owned(), number, port: 80, protocol, path, instances, more: "" }
     }
 
+    /// Its YAML with another policy than the usual one, a mapping such as
+    /// `{timeout: {connect: 1s}}`.
+    pub fn under(&self, policy: &str) -> String {
+        let yaml = self.to_string();
+        let (before, _) = yaml.split_once("    policy:").expect("a service ends with its policy");
+        format!("{before}    policy: {policy}\n")
+    }
+
     /// Its virtual IPv4 address, which nobody in the world has.
     pub fn ip4(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 96, 0, self.number)

@@ -97,12 +97,13 @@ fn traffic_goes_on_while_the_agent_dies_and_returns() -> Result<()> {
 
     let direct = direct.finish()?;
     assert_eq!(direct["bad"], 0, "the kernel path doesn't notice: {direct}");
-    // One request is under way at a time, and breaks with the agent. Its worker
-    // has one listener, which the kernel closes microseconds before or after
-    // those of the other workers: in between each may take one more, and drop it.
+    // One request is under way at a time. It breaks with its connection, when
+    // all listeners are closed; or with the listener that has just taken it, and
+    // then those of the other workers, which the kernel closes microseconds
+    // later, may each take it once more.
     let listeners = std::thread::available_parallelism()?.get() as u64;
     let through = through.finish()?;
-    assert!(through["bad"].as_u64().context("a count")? <= 1 + listeners, "{through}");
+    assert!(through["bad"].as_u64().context("a count")? <= listeners, "{through}");
     assert!(get(&client, &kernel).is_ok() && get(&client, &proxied).is_ok());
     Ok(())
 }

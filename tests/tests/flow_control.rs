@@ -6,13 +6,6 @@ use std::{collections::BTreeMap, thread};
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{Agent, Pod, Service, World, example, server::Nginx, server::wait_for_port};
 
-/// A service with this policy instead of the usual one.
-fn limited(service: &Service, policy: &str) -> String {
-    let yaml = service.to_string();
-    let (before, _) = yaml.split_once("    policy:").expect("a service has a policy");
-    format!("{before}    policy: {policy}\n")
-}
-
 fn http(number: u8, name: &str, pod: &Pod) -> Service {
     Service::new(name, number, ("http", "proxy"), [pod], 80)
 }
@@ -62,12 +55,12 @@ fn rates() -> Result<()> {
     let tcp = Service::new("tcp", 31, ("tcp", "proxy"), [&server.pod], 80);
     let slow = "rateLimit: {requests: 5, per: 10m, burst: 5, ";
     let services = [
-        limited(&load, "{rateLimit: {requests: 100, per: 1s, burst: 20}}"),
-        limited(&dry, &format!("{{{slow}dryRun: true}}}}")),
-        limited(&each, &format!("{{{slow}by: client}}}}")),
-        limited(&user, &format!("{{{slow}by: \"header:x-user\"}}}}")),
-        limited(&grpc, &format!("{{{slow}by: service}}}}")),
-        limited(&tcp, &format!("{{{slow}by: client}}}}")),
+        load.under("{rateLimit: {requests: 100, per: 1s, burst: 20}}"),
+        dry.under(&format!("{{{slow}dryRun: true}}}}")),
+        each.under(&format!("{{{slow}by: client}}}}")),
+        user.under(&format!("{{{slow}by: \"header:x-user\"}}}}")),
+        grpc.under(&format!("{{{slow}by: service}}}}")),
+        tcp.under(&format!("{{{slow}by: client}}}}")),
     ];
     let agent = Agent::start(&world, &services.concat())?;
     agent.wait_for(&client)?;
@@ -155,7 +148,7 @@ fn bandwidth_is_held_and_shared() -> Result<()> {
         })
         .collect();
     let policy = "{bandwidth: {download: 1MiB}}";
-    let services: String = cases.iter().map(|(service, _)| limited(service, policy)).collect();
+    let services: String = cases.iter().map(|(service, _)| service.under(policy)).collect();
     let agent = Agent::start(&world, &services)?;
     agent.wait_for(&client)?;
     let client = &client;
@@ -258,7 +251,7 @@ fn adaptive_concurrency_keeps_responses_fast() -> Result<()> {
     let client = world.client("client")?;
     let mut service = http(20, "web", &server);
     service.instances.retain(std::net::SocketAddr::is_ipv4);
-    let agent = Agent::start(&world, &limited(&service, "{adaptiveConcurrency: {}}"))?;
+    let agent = Agent::start(&world, &service.under("{adaptiveConcurrency: {}}"))?;
     agent.wait_for(&client)?;
     let run = |count: &str| -> Result<[f64; 4]> {
         let address = service.ip4().to_string();

@@ -57,9 +57,7 @@ impl Scene {
 }
 
 fn with(service: &Service, policy: &str) -> String {
-    let whole = service.to_string();
-    let (before, _) = whole.split_once("    policy:").expect("a service ends with its policy");
-    format!("{before}    policy: {{{policy}}}\n")
+    service.under(&format!("{{{policy}}}"))
 }
 
 /// Holds connections open to whoever it gets, until it is dropped.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use mesh_tests::{Agent, Pod, Process, Service, World, eventually_for, output, server::Fickle};
 use nix::sys::signal::Signal;
 
@@ -50,9 +50,7 @@ impl Scene {
         let client = world.client("client")?;
         let pods = servers.iter().map(|server| &server.pod);
         let service = Service::new("web", 20, ("tcp", "kernel"), pods, 80);
-        let whole = service.to_string();
-        let (before, _) = whole.split_once("    policy:").context("a service has a policy")?;
-        let agent = Agent::start(&world, &format!("{before}    policy: {{{policy}}}\n"))?;
+        let agent = Agent::start(&world, &service.under(&format!("{{{policy}}}")))?;
         agent.wait_for(&client)?;
         let load = client.spawn("python3", ["-c", LOAD, &service.ip4().to_string()])?;
         let scene = Self { servers, agent, load, _client: client, _world: world };

@@ -16,9 +16,8 @@ use super::{
 const REQUESTS: usize = 300;
 
 /// A connection through the agent breaks with it. The one opened next takes the
-/// kernel path: listeners are the first to go (see `net::listen_tcp`). But they
-/// go one after the other, and the last may take it for microseconds more.
-const LOST_WITH_THE_AGENT: u64 = 2 * CONNECTIONS;
+/// kernel path: listeners are the first to go (see `net::listen_tcp`).
+const LOST_WITH_THE_AGENT: u64 = CONNECTIONS;
 
 pub fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
     page(stage, report)?;
@@ -136,7 +135,7 @@ fn agent_dies(stage: &mut Stage, report: &mut Report) -> Result<()> {
     );
     report.check(
         "proxy path, agent killed",
-        &format!("at most {LOST_WITH_THE_AGENT} failed: 1 or 2 for each connection"),
+        &format!("at most {LOST_WITH_THE_AGENT} failed: 1 for each connection"),
         &proxied.to_string(),
         proxied.failed <= LOST_WITH_THE_AGENT && proxied.requests > 100,
     );
