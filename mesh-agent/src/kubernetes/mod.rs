@@ -7,9 +7,18 @@
 //! publishes what stands and says that it changed; what becomes of it is for
 //! others.
 
+mod client;
+mod failure;
 mod object;
+mod request;
+mod state;
+mod watch;
+mod wire;
 
+pub use client::ConnectError;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
     Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
 };
+pub use state::{Progress, WatchState, WatchStatus};
+pub use watch::{Change, Selector, watch};

@@ -123,6 +123,10 @@ impl Watched for Service {
     fn key(&self) -> Key {
         self.key.clone()
     }
+
+    fn key_of(wire: &Wire) -> Key {
+        wire.metadata.key()
+    }
 }
 
 impl Port {
