@@ -8,14 +8,20 @@
 //! others.
 
 mod client;
+mod cluster;
 mod failure;
+mod memory;
 mod object;
 mod request;
 mod state;
+mod store;
+mod translate;
 mod watch;
 mod wire;
 
 pub use client::ConnectError;
+pub use cluster::{Changes, Cluster, Namespaces, Pods};
+pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
     Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,

@@ -166,6 +166,16 @@ fn affinity(spec: &Spec) -> Option<Duration> {
     Some(seconds.map_or(AFFINITY, |seconds| Duration::from_secs(seconds.into())))
 }
 
+/// `http (80)`, as an operator would look for it.
+impl std::fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.name {
+            "" => write!(f, "{}", self.port),
+            name => write!(f, "{name} ({})", self.port),
+        }
+    }
+}
+
 /// In the state file.
 pub(super) mod transport_name {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
