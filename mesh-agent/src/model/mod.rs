@@ -24,7 +24,7 @@ pub use failover::{
 pub use flow::{AdaptiveConcurrency, Bandwidth, ConnectionLimits, LimitBy, RateLimit};
 pub use instance::{Instance, Locality, Weight};
 pub use number::{Percent, Ratio};
-pub use path::{OnAgentFailure, Path, PathChoice, PathConflict};
+pub use path::{Instances, OnAgentFailure, Path, PathChoice, PathConflict};
 pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
 pub use route::{
