@@ -8,8 +8,9 @@
 //! others.
 
 mod object;
+pub mod pods;
 
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
-    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
+    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched, Workload,
 };
