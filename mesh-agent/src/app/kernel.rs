@@ -14,7 +14,8 @@ use std::{
 
 use crate::{
     datapath::{
-        self, CapturedPods, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals, Pins, Tables,
+        self, CapturedPods, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals,
+        Pins, Tables,
     },
     model::Settings,
 };

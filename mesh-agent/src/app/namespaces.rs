@@ -16,7 +16,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, pods, reconcile};
+use super::{agent::Agent, captured, pods, reconcile};
 use crate::{
     datapath::{self, Captured, Occupant},
     kubernetes::Pod,
@@ -136,6 +136,7 @@ impl Tracker {
         self.let_go(&found).await;
         self.publish();
         self.agent.pods.note_scanned(generation);
+        captured::follow(&self.agent).await;
     }
 
     async fn take_in(&mut self, inode: u64, occupant: &Occupant, pod: Option<Arc<Pod>>) {
@@ -211,7 +212,8 @@ impl Tracker {
             Ok(listeners) => {
                 tracing::info!(netns = namespace.cookie(), pid, "listening in a namespace");
                 self.refused.remove(&inode);
-                let tracked = Tracked { namespace, listeners, pid, processes, pod: None, named: false };
+                let tracked =
+                    Tracked { namespace, listeners, pid, processes, pod: None, named: false };
                 self.tracked.insert(inode, tracked);
             }
             Err(error) => {

@@ -47,13 +47,16 @@ pub(super) fn degraded(agent: &Agent) -> Vec<String> {
                      capture.kubepods may name it"
                 .to_owned(),
         };
-        return vec![format!("the cgroup of this node's pods isn't there: no pod is captured; {todo}")];
+        return vec![format!(
+            "the cgroup of this node's pods isn't there: no pod is captured; {todo}"
+        )];
     };
     let refused = agent.pods.refused();
     let mut degraded: Vec<String> = (refused.iter())
         .map(|error| format!("pods can't be captured, their sockets are left alone: {error}"))
         .collect();
-    let inside = settings.capture.cgroups.iter().filter(|path| *path != tree && path.starts_with(tree));
+    let inside =
+        settings.capture.cgroups.iter().filter(|path| *path != tree && path.starts_with(tree));
     degraded.extend(inside.map(|path| {
         format!(
             "capture.cgroups names {}, which is a pod's: label the pod or its namespace instead",

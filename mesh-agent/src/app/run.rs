@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    adaptive, agent::Agent, descriptors, discovery, health, namespaces, pods, pulse, reload, removal,
-    watch,
+    adaptive, agent::Agent, descriptors, discovery, health, namespaces, pods, pulse, reload,
+    removal, watch,
 };
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},

@@ -74,7 +74,10 @@ mod tests {
         assert_eq!(hooked(&["/c/mesh"]), ["/c/mesh", "/c/kubepods"]);
         assert_eq!(hooked(&["/c/kubepods"]), ["/c/kubepods"]);
         assert_eq!(hooked(&["/c"]), ["/c"]);
-        assert_eq!(hooked(&["/c/kubepods/pod1", "/c/kubepods-x"]), ["/c/kubepods-x", "/c/kubepods"]);
+        assert_eq!(
+            hooked(&["/c/kubepods/pod1", "/c/kubepods-x"]),
+            ["/c/kubepods-x", "/c/kubepods"]
+        );
         assert_eq!(super::hooked(&["/a".into()], None), [PathBuf::from("/a")]);
     }
 }

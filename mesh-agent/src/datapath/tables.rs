@@ -37,8 +37,8 @@ use super::{
     hooks::MEND,
     object::Object,
     originals::Originals,
-    plan::{self, Operation, PlanError},
     place::Place,
+    plan::{self, Operation, PlanError},
     row::Row,
     sys,
 };
@@ -128,7 +128,8 @@ impl Tables {
             generation: 0,
         };
         tables.contents = tables.read()?;
-        tables.selective = tables.settings.get(&0, 0).context("reading the settings map")?.selective;
+        tables.selective =
+            tables.settings.get(&0, 0).context("reading the settings map")?.selective;
         let connections = match object.ebpf.take_map(map::ORIGINALS) {
             Some(Map::HashMap(data)) => data,
             other => return Err(anyhow!("{} is no hash map but {other:?}", map::ORIGINALS)),

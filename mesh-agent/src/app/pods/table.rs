@@ -174,7 +174,10 @@ impl Pods {
 
 /// Where the agent looks for processes, in this order: the file's cgroups, then
 /// captured pods. Of all other pods it looks at none.
-pub(crate) fn places(capture: &crate::model::Capture, table: &PodTable) -> (Vec<Root>, Vec<PathBuf>) {
+pub(crate) fn places(
+    capture: &crate::model::Capture,
+    table: &PodTable,
+) -> (Vec<Root>, Vec<PathBuf>) {
     let root = |cgroup: &PathBuf| Root { cgroup: cgroup.clone(), is_pod: false };
     let roots = capture.cgroups.iter().map(root).chain(table.roots()).collect();
     let exclude = capture.exclude.iter().cloned().chain(table.tree().map(Path::to_owned));

@@ -94,8 +94,7 @@ impl Watched for Pod {
         if metadata.uid.is_empty() {
             return Err("it has no `metadata.uid`".to_owned());
         }
-        let ours =
-            |(name, _): &(String, String)| name.starts_with("mesh.dev/") || name == MIRROR;
+        let ours = |(name, _): &(String, String)| name.starts_with("mesh.dev/") || name == MIRROR;
         Ok(Self {
             uid: metadata.uid.as_str().into(),
             namespace: metadata.namespace.as_deref().unwrap_or_default().into(),

@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn a_static_pods_uid_is_a_hash() {
         let uid = "5c4d6a1b2f3e4d5c6b7a8990a1b2c3d4";
-        let path = format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice");
+        let path =
+            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice");
         assert_eq!(pod_of(&path).unwrap().uid, uid);
     }
 
@@ -174,7 +175,9 @@ mod tests {
         for name in ["kubepods-burstable.slice", "kubelet-kubepods-besteffort.slice", "burstable"] {
             assert!(is_class(name) && !is_kubepods(name), "{name}");
         }
-        for name in ["guaranteed", "kubepods-pod.slice", "system.slice", "kubepodsx", "a-burstable.slice"] {
+        for name in
+            ["guaranteed", "kubepods-pod.slice", "system.slice", "kubepodsx", "a-burstable.slice"]
+        {
             assert!(!is_class(name) && !is_kubepods(name), "{name}");
         }
     }

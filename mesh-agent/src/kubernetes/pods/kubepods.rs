@@ -103,8 +103,9 @@ impl Watch {
     pub fn new(changed: mpsc::Sender<()>) -> notify::Result<Self> {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading files of a cgroup is an event too.
-            let counts =
-                event.as_ref().map_or(true, |e| e.kind.is_create() || e.kind.is_remove() || e.need_rescan());
+            let counts = event
+                .as_ref()
+                .map_or(true, |e| e.kind.is_create() || e.kind.is_remove() || e.need_rescan());
             if counts {
                 // Full: somebody was told already.
                 let _ = changed.try_send(());
