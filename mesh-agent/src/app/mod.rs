@@ -14,6 +14,7 @@ mod health;
 mod kernel;
 mod metrics;
 mod namespaces;
+mod pods;
 mod pulse;
 mod reconcile;
 mod reload;

@@ -12,6 +12,7 @@ mod cluster;
 mod failure;
 mod memory;
 mod object;
+pub mod pods;
 mod request;
 mod state;
 mod store;
@@ -24,7 +25,7 @@ pub use cluster::{Changes, Cluster, Namespaces, Pods};
 pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
-    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
+    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched, Workload,
 };
 pub use state::{Progress, WatchState, WatchStatus};
 pub use watch::{Change, Selector, watch};
