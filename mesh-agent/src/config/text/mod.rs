@@ -10,7 +10,9 @@ mod quantity;
 
 pub use address::{Ip, Listen, Server, Url};
 pub use choice::{HashOn, LimitBy, Removal};
-pub use http::{HeaderName, HeaderValue, HostPattern, Method, Pattern, RequestPath, StatusRange};
+pub use http::{
+    HeaderName, HeaderValue, HostPattern, Method, Parameter, Pattern, RequestPath, StatusRange,
+};
 pub use name::{AbsolutePath, DomainName, Hostname, LabelName, LabelValue, Name, Place};
 pub use pairs::{Headers, Labels};
 pub use quantity::{Duration, Percent, Size};
@@ -88,6 +90,6 @@ macro_rules! forms {
 
 forms! {
     AbsolutePath DomainName Duration HashOn HeaderName HeaderValue HostPattern Hostname Ip
-    LabelName LabelValue LimitBy Listen Method Name Pattern Percent Place Removal RequestPath
+    LabelName LabelValue LimitBy Listen Method Name Parameter Pattern Percent Place Removal RequestPath
     Server Size StatusRange Url
 }
