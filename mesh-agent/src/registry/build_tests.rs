@@ -25,6 +25,7 @@ fn spec(instances: &[&str]) -> ServiceSpec {
                 Instance {
                     address: address.ip(),
                     port: NonZeroU16::new(address.port()),
+                    serves: None,
                     weight: Weight(1),
                     locality: Locality::default(),
                     priority: 0,

@@ -14,7 +14,7 @@ use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     health::{Health, Outliers},
     limit::{Concurrency, Flow},
-    model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
+    model::{Algorithm, Instance, Locality, Policy, Port, Serves, ServiceSpec, Weight},
     net,
     retry::{Budget, Handshakes},
     route::Routes,
@@ -158,8 +158,12 @@ impl Found<'_> {
 fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
     let mut known = std::mem::take(&mut kept.instances);
     let first = known.is_empty();
+    let own = Serves { port: port.port, transport: port.protocol.transport() };
     let mut found = Vec::with_capacity(plan.instances.len());
     for &instance in plan.instances {
+        if instance.serves.is_some_and(|serves| serves != own) {
+            continue;
+        }
         let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
         let Entry::Vacant(place) = kept.instances.entry(address) else { continue };
         let before = known.remove(&address);
