@@ -7,9 +7,24 @@
 //! publishes what stands and says that it changed; what becomes of it is for
 //! others.
 
+mod client;
+mod cluster;
+mod failure;
+mod memory;
 mod object;
+mod request;
+mod state;
+mod store;
+mod translate;
+mod watch;
+mod wire;
 
+pub use client::ConnectError;
+pub use cluster::{Changes, Cluster, Namespaces, Pods};
+pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
     Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
 };
+pub use state::{Progress, WatchState, WatchStatus};
+pub use watch::{Change, Selector, watch};

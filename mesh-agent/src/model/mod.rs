@@ -26,7 +26,7 @@ pub use flow::{AdaptiveConcurrency, Bandwidth, ConnectionLimits, LimitBy, RateLi
 pub use instance::{Instance, Locality, Serves, Weight};
 pub use kubernetes::{Kubernetes, KubernetesPort, KubernetesServices, KubernetesSource};
 pub use number::{Percent, Ratio};
-pub use path::{OnAgentFailure, Path, PathChoice, PathConflict};
+pub use path::{Instances, OnAgentFailure, Path, PathChoice, PathConflict};
 pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
 pub use route::{

@@ -1,8 +1,8 @@
 //! Builds one service port: its instances, and who of them gets how much.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    net::SocketAddr,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     health::{Health, Outliers},
     limit::{Concurrency, Flow},
-    model::{Algorithm, Instance, Locality, Policy, Port, Serves, ServiceSpec, Weight},
+    model::{Algorithm, Instance, Instances, Locality, Policy, Port, Serves, ServiceSpec, Weight},
     net,
     retry::{Budget, Handshakes},
     route::Routes,
@@ -69,6 +69,8 @@ pub(super) struct Plan<'a> {
     /// Those that routes send something to.
     pub subsets: &'a [Labels],
     pub routes: &'a Arc<Routes>,
+    /// Addresses of the pods that this agent captures.
+    pub captured: &'a HashSet<IpAddr>,
     pub now: Instant,
 }
 
@@ -101,8 +103,9 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
     welcome(plan, &found, &tiers);
     let balancer = balancer(policy, &found, &tiers, &turns, &kept.cursor);
     let subsets = plan.subsets.iter().map(|labels| subset(plan, labels, &found, &kept.cursor));
-    let (path, path_reason) =
-        spec.path.resolve(port.protocol, policy).expect("a validated path fits its protocol");
+    let whereabouts = whereabouts(found.iter().map(|found| found.address), plan.captured);
+    let (path, path_reason) = (spec.path.resolve(port.protocol, policy, whereabouts))
+        .expect("a validated path fits its protocol");
     ServicePort {
         service: spec.name.clone(),
         port,
@@ -126,6 +129,22 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         budget: Arc::clone(&kept.budget),
         handshakes: Arc::clone(&kept.handshakes),
     }
+}
+
+/// Whether these are all captured here. Those that get nothing count as well:
+/// what is open to them goes on.
+pub(super) fn whereabouts(
+    instances: impl Iterator<Item = SocketAddr>,
+    captured: &HashSet<IpAddr>,
+) -> Instances {
+    let mut whereabouts = Instances::Unknown;
+    for instance in instances {
+        if !captured.contains(&instance.ip().to_canonical()) {
+            return Instances::Elsewhere(instance);
+        }
+        whereabouts = Instances::Captured;
+    }
+    whereabouts
 }
 
 impl Found<'_> {

@@ -88,7 +88,7 @@ fn ports(
             reporter.report(&steps, message);
         }
         let path = model::PathChoice::from(service.path);
-        if let Err(conflict) = path.resolve(port.protocol, policy) {
+        if let Err(conflict) = path.resolve(port.protocol, policy, model::Instances::Unknown) {
             let steps = [here, &["path".into()]].concat();
             reporter.report(&steps, format!("doesn't fit port {}: {conflict}", port.port));
         }
