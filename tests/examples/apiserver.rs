@@ -9,7 +9,7 @@ use mesh_tests::server::Kubernetes;
 fn main() -> Result<()> {
     let folder: PathBuf = std::env::args_os().nth(1).context("usage: apiserver FOLDER")?.into();
     std::fs::create_dir_all(&folder)?;
-    let kubernetes = Kubernetes::start_in(&folder)?;
+    let kubernetes = Kubernetes::start_small(&folder)?;
     println!("admin: {}", kubernetes.admin_kubeconfig()?.display());
     println!("agent: {}", kubernetes.kubeconfig()?.display());
     loop {

@@ -27,7 +27,9 @@ pub fn answer(path: &str, installed: impl Fn(&'static Resource) -> bool) -> Opti
         ["apis", name] => there().any(|one| one.group == *name).then(|| group(name, there())),
         ["api", version] => resources("", version, there()),
         ["apis", group, version] => resources(group, version, there()),
-        ["openapi", "v3"] => Some(json!({"paths": {}})),
+        ["openapi", "v3"] => Some(specifications(there())),
+        ["openapi", "v3", "api", version] => Some(specification(("", version), there())),
+        ["openapi", "v3", "apis", group, version] => Some(specification((group, version), there())),
         _ => None,
     }
 }
@@ -69,4 +71,33 @@ fn resources(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": whole,
             "resources": list})
     })
+}
+
+/// Where the description of each group and version is.
+fn specifications(all: impl Iterator<Item = &'static Resource>) -> Value {
+    let mut paths = json!({});
+    for one in all {
+        let root = if one.group.is_empty() { "api" } else { "apis" };
+        let path = format!("{root}/{}", one.api_version());
+        paths[&path] = json!({"serverRelativeURL": format!("/openapi/v3/{path}")});
+    }
+    json!({"paths": paths})
+}
+
+/// Says no more than that the server validates by itself: kubectl asks for it
+/// before it sends anything.
+fn specification(
+    (group, version): (&str, &str),
+    all: impl Iterator<Item = &'static Resource>,
+) -> Value {
+    let mut paths = json!({});
+    for one in all.filter(|one| (one.group, one.version) == (group, version)) {
+        paths[format!("{}/{{name}}", one.path(Some("{namespace}")))] = json!({"patch": {
+            "parameters": [{"name": "fieldValidation", "in": "query"}],
+            "x-kubernetes-group-version-kind": {
+                "group": group, "version": version, "kind": one.kind,
+            },
+        }});
+    }
+    json!({"openapi": "3.0.0", "info": {"title": "mesh-tests", "version": "0"}, "paths": paths})
 }

@@ -7,40 +7,46 @@
 
 mod answer;
 mod api;
+mod client;
 mod discovery;
 mod failure;
 mod fault;
 mod listener;
 mod merge;
 pub mod object;
+mod real;
 mod request;
 mod resource;
 mod rights;
 mod select;
+mod small;
 mod store;
 mod stream;
 mod write;
 
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
+    env, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::runtime::Runtime;
 
 pub use api::Seen;
 pub use fault::{Effect, Fault};
 
 use crate::world::World;
 use api::{Api, Interruption};
-use listener::Certificates;
+use listener::{Certificates, free_port};
+use real::Real;
 use resource::Resource;
+use small::Small;
 use store::Key;
 
+/// Names a folder with `kube-apiserver` and `etcd`, as in all projects of this field.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
 const AGENT_TOKEN: &str = "token-of-the-agent";
 const ADMIN_TOKEN: &str = "token-of-the-admin";
 
@@ -48,34 +54,49 @@ const ADMIN_TOKEN: &str = "token-of-the-admin";
 #[derive(Debug)]
 pub struct Kubernetes {
     folder: PathBuf,
-    certificates: Certificates,
+    authority: PathBuf,
     address: SocketAddr,
-    api: Arc<Api>,
-    serving: Option<JoinHandle<()>>,
+    server: Server,
     runtime: Runtime,
+}
+
+#[derive(Debug)]
+enum Server {
+    Small(Small),
+    Real(Box<Real>),
 }
 
 impl Kubernetes {
     pub fn start(world: &World) -> Result<Self> {
         let folder = world.folder().join("kubernetes");
-        fs::create_dir_all(&folder)?;
-        Self::start_in(&folder)
+        let Some(assets) = env::var_os(ASSETS) else {
+            println!("{ASSETS} is not set: the API server is the tests' own");
+            return Self::start_small(&folder);
+        };
+        let (runtime, certificates, address) = prepare(&folder)?;
+        let of_server = (&certificates, address);
+        let real = Real::start(world, (Path::new(&assets), &folder), &runtime, of_server)?;
+        let server = Server::Real(Box::new(real));
+        Ok(Self { folder, authority: certificates.authority, address, server, runtime })
     }
 
-    /// [`Kubernetes::start`] without a world: its files are in `folder`.
-    pub fn start_in(folder: &Path) -> Result<Self> {
-        let folder = folder.to_owned();
-        let certificates = Certificates::make(&folder)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("kubernetes")
-            .enable_all()
-            .build()?;
-        let api = Arc::new(Api::new(AGENT_TOKEN, ADMIN_TOKEN));
-        let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let mut this = Self { folder, certificates, address, api, serving: None, runtime };
-        this.come_back()?;
-        Ok(this)
+    /// The small server, without a world: its files are in `folder`.
+    pub fn start_small(folder: &Path) -> Result<Self> {
+        let (runtime, certificates, address) = prepare(folder)?;
+        let authority = certificates.authority.clone();
+        let mut small = Small::new(Api::new(AGENT_TOKEN, ADMIN_TOKEN), certificates, address);
+        small.start(&runtime)?;
+        let (folder, server) = (folder.to_owned(), Server::Small(small));
+        Ok(Self { folder, authority, address, server, runtime })
+    }
+
+    /// Whether it does what a real server can't be told to do. Says so where not.
+    pub fn does(&self, what: &str) -> bool {
+        let small = matches!(self.server, Server::Small(_));
+        if !small {
+            println!("skipped: a real API server can't be told to do this: {what}");
+        }
+        small
     }
 
     /// A kubeconfig with the rights of the agent.
@@ -90,7 +111,7 @@ impl Kubernetes {
 
     fn write_kubeconfig(&self, user: &str, token: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{user}.kubeconfig"));
-        let (address, authority) = (self.address, self.certificates.authority.display());
+        let (address, authority) = (self.address, self.authority.display());
         let content = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: tests\n\
              clusters: [{{name: tests, cluster: {{server: \"https://{address}\", \
@@ -105,99 +126,129 @@ impl Kubernetes {
     /// Creates an object or replaces it, its status included. What is stored.
     pub fn apply(&self, object: &Value) -> Result<Value> {
         let key = write::key_of(object).map_err(|failure| anyhow!(failure.message))?;
-        let stored = write::put(&self.api.store, &key, object);
-        stored.map(|object| (*object).clone()).map_err(|failure| anyhow!(failure.message))
+        match &self.server {
+            Server::Real(real) => real.apply(&key, object),
+            Server::Small(small) => match write::put(&small.api.store, &key, object) {
+                Ok(stored) => Ok((*stored).clone()),
+                Err(failure) => bail!("{key:?}: {}", failure.message),
+            },
+        }
+    }
+
+    /// [`Kubernetes::apply`] for many.
+    pub fn apply_all<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Result<()> {
+        objects.into_iter().try_for_each(|object| self.apply(object).map(drop))
     }
 
     /// `resource` by its plural; `namespace` is empty for those without.
     pub fn delete(&self, resource: &str, namespace: &str, name: &str) -> Result<()> {
-        let deleted = write::delete(&self.api.store, &key(resource, namespace, name)?);
-        deleted.map(drop).map_err(|failure| anyhow!(failure.message))
+        let key = key(resource, namespace, name)?;
+        match &self.server {
+            Server::Real(real) => real.delete(&key),
+            Server::Small(small) => match write::delete(&small.api.store, &key) {
+                Ok(_) => Ok(()),
+                Err(failure) => bail!("{}", failure.message),
+            },
+        }
     }
 
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
-        let found = self.api.store.get(&key(resource, namespace, name)?);
-        Ok(found.map(|object| (*object).clone()))
-    }
-
-    /// All that was asked of it so far.
-    pub fn requests(&self) -> Vec<Seen> {
-        self.api.seen().clone()
+        let key = key(resource, namespace, name)?;
+        match &self.server {
+            Server::Real(real) => real.get(&key),
+            Server::Small(small) => Ok(small.api.store.get(&key).map(|object| (*object).clone())),
+        }
     }
 
     /// Takes a right from the agent: `deny("list", "endpointslices")`.
-    pub fn deny(&self, verb: &str, resource: &str) -> Result<()> {
-        self.api.denied().push((verb.to_owned(), resource.to_owned()));
+    pub fn deny(&mut self, verb: &str, resource: &str) -> Result<()> {
+        match &mut self.server {
+            Server::Real(real) => real.deny(Some((verb, resource)))?,
+            Server::Small(small) => {
+                small.api.denied().push((verb.to_owned(), resource.to_owned()));
+            }
+        }
         Ok(())
     }
 
     /// Gives back all that [`Kubernetes::deny`] took.
-    pub fn permit_all(&self) -> Result<()> {
-        self.api.denied().clear();
+    pub fn permit_all(&mut self) -> Result<()> {
+        match &mut self.server {
+            Server::Real(real) => real.deny(None)?,
+            Server::Small(small) => small.api.denied().clear(),
+        }
         Ok(())
     }
 
     /// Goes away, with all its connections. What it keeps stays.
     pub fn go_away(&mut self) -> Result<()> {
-        if let Some(serving) = self.serving.take() {
-            serving.abort();
-            // An error says that it was aborted, as it was.
-            let _ = self.runtime.block_on(serving);
+        match &mut self.server {
+            Server::Real(real) => real.go_away()?,
+            Server::Small(small) => small.stop(&self.runtime),
         }
         Ok(())
     }
 
     /// Comes back on the same port.
     pub fn come_back(&mut self) -> Result<()> {
-        let listener = self.runtime.block_on(listener::listen(self.address))?;
-        self.address = listener.local_addr()?;
-        let serve = listener::serve(listener, Arc::clone(&self.api), self.certificates.clone());
-        self.serving = Some(self.runtime.spawn(async {
-            if let Err(error) = serve.await {
-                eprintln!("the tests' API server ended: {error:#}");
-            }
-        }));
-        Ok(())
+        match &mut self.server {
+            Server::Real(real) => real.come_back(),
+            Server::Small(small) => small.start(&self.runtime),
+        }
+    }
+
+    /// All that was asked of the small server so far.
+    pub fn requests(&self) -> Result<Vec<Seen>> {
+        Ok(self.small()?.seen().clone())
     }
 
     /// Breaks all watches that are open.
     pub fn cut_watches(&self) -> Result<()> {
-        self.api.interrupt(Interruption::Cut);
+        self.small()?.interrupt(Interruption::Cut);
         Ok(())
     }
 
     /// Forgets all history, and tells those who watch: `410 Gone`.
     pub fn expire(&self) -> Result<()> {
-        self.api.store.forget();
-        self.api.interrupt(Interruption::Expired);
+        self.small()?.store.forget();
+        self.small()?.interrupt(Interruption::Expired);
         Ok(())
     }
 
     /// Does something wrong from now on.
     pub fn fault(&self, fault: Fault) -> Result<()> {
-        self.api.faults.add(fault);
+        self.small()?.faults.add(fault);
         Ok(())
     }
 
     /// Ends all faults.
     pub fn heal(&self) -> Result<()> {
-        self.api.faults.clear();
+        self.small()?.faults.clear();
         Ok(())
     }
 
     /// Takes a resource away, as if its CRD were not installed, or brings it back.
     pub fn install(&self, resource: &str, there: bool) -> Result<()> {
-        self.api.store.install(named(resource)?, there);
+        self.small()?.store.install(named(resource)?, there);
         Ok(())
+    }
+
+    fn small(&self) -> Result<&Api> {
+        match &self.server {
+            Server::Small(small) => Ok(&small.api),
+            Server::Real(_) => bail!("only the small API server does this: ask `does` first"),
+        }
     }
 }
 
-impl Drop for Kubernetes {
-    fn drop(&mut self) {
-        if let Some(serving) = self.serving.take() {
-            serving.abort();
-        }
-    }
+fn prepare(folder: &Path) -> Result<(Runtime, Certificates, SocketAddr)> {
+    fs::create_dir_all(folder)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("kubernetes")
+        .enable_all()
+        .build()?;
+    Ok((runtime, Certificates::make(folder)?, free_port()?))
 }
 
 fn named(resource: &str) -> Result<&'static Resource> {
