@@ -10,6 +10,7 @@ pub mod datapath;
 pub mod discovery;
 pub mod dns;
 pub mod health;
+pub mod kubernetes;
 pub mod limit;
 pub mod model;
 pub mod net;

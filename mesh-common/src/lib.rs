@@ -31,6 +31,7 @@ pub mod policy;
 pub mod reason;
 pub mod schedule;
 pub mod select;
+pub mod selective;
 pub mod service;
 pub mod settings;
 pub mod socket;

@@ -2,7 +2,7 @@
 
 /// Part of the path that maps and links are pinned under. Raised with every
 /// change of a layout in this crate: maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const HEARTBEAT: &str = "HEARTBEAT";
@@ -40,9 +40,11 @@ pub const GROUPS: &str = "GROUPS";
 pub const PACED: &str = "PACED";
 /// Which group a connection belongs to, for the instance's end.
 pub const ENDS: &str = "ENDS";
+/// Pods that are captured, by the id of their cgroup, see [`crate::selective`].
+pub const CAPTURED: &str = "CAPTURED";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 24] = [
+pub const ALL: [&str; 25] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -67,6 +69,7 @@ pub const ALL: [&str; 24] = [
     GROUPS,
     PACED,
     ENDS,
+    CAPTURED,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -90,6 +93,8 @@ pub mod capacity {
     pub const CONCURRENCY: usize = BACKENDS;
     pub const GROUPS: usize = 16_384;
     pub const ENDS: usize = 4_096;
+    /// A node has a few hundred pods at most.
+    pub const CAPTURED: usize = 4_096;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

@@ -77,6 +77,8 @@ reasons! {
     Ejected = 22, "ejected";
     /// a backend was to be ejected, but as many of its tier as may be are out already
     EjectionCapped = 23, "ejection-capped";
+    /// the process is in a pod of Kubernetes that isn't captured: left alone
+    PodNotCaptured = 24, "pod-not-captured";
 }
 
 #[cfg(test)]

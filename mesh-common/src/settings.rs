@@ -1,6 +1,6 @@
 //! What the agent tells the hooks, and may change while they run.
 
-use crate::exclude::Exclude;
+use crate::{exclude::Exclude, selective::Selective};
 
 /// How many cgroups may be excluded.
 pub const MAX_EXCLUDES: usize = 16;
@@ -20,6 +20,7 @@ pub struct Settings {
     pub log_level: u32,
     pub excludes: u32,
     pub exclude: [Exclude; MAX_EXCLUDES],
+    pub selective: Selective,
 }
 
 crate::plain_bytes!(Settings);
@@ -30,6 +31,6 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (24 + 16 * MAX_EXCLUDES, 8));
+        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (40 + 16 * MAX_EXCLUDES, 8));
     }
 }

@@ -103,3 +103,6 @@ pub static PACED: SkStorage<Paced> = SkStorage::new();
 
 #[btf_map]
 pub static ENDS: LruHashMap<EndsKey, GroupKey, { capacity::ENDS }> = LruHashMap::new();
+
+#[btf_map]
+pub static CAPTURED: HashMap<u64, u32, { capacity::CAPTURED }, ON_DEMAND> = HashMap::new();

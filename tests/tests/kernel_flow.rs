@@ -51,14 +51,6 @@ fn knocked(printed: &str) -> Result<Knocked> {
     Ok(Knocked { made, seconds, errors: words.map(str::to_owned).collect() })
 }
 
-/// A service on the kernel path with a policy of its own.
-fn limited(service: &Service, policy: &str) -> String {
-    let mut yaml = service.to_string();
-    let at = yaml.rfind("    policy:").expect("every service has one");
-    yaml.truncate(at);
-    format!("{yaml}    policy: {policy}\n")
-}
-
 /// How often the hooks decided for this reason.
 fn reason(agent: &Agent, name: &str) -> Result<u64> {
     let status = agent.json(["status"])?;
@@ -75,7 +67,7 @@ fn new_connections_keep_to_the_rate_of_the_service_and_of_each_client() -> Resul
     let (one, two) = (world.client("one-client")?, world.client("two-client")?);
     let service = Service::new("echo", 40, ("tcp", "kernel"), [&server], 7);
     let rate = "requests: 100, per: 1s, burst: 20";
-    let agent = Agent::start(&world, &limited(&service, &format!("{{rateLimit: [{{{rate}}}]}}")))?;
+    let agent = Agent::start(&world, &service.under(&format!("{{rateLimit: [{{{rate}}}]}}")))?;
     // 100 per second and the burst; the machine may be slow, never fast.
     let seen = knock(&one, &service, "3", false)?;
     let allowed = 20.0 + 100.0 * seen.seconds;
@@ -85,7 +77,7 @@ fn new_connections_keep_to_the_rate_of_the_service_and_of_each_client() -> Resul
 
     // Each of the two has all of it.
     let by_client = format!("{{rateLimit: [{{{rate}, by: client}}]}}");
-    agent.reload(&limited(&service, &by_client))?;
+    agent.reload(&service.under(&by_client))?;
     let ip = service.ip4().to_string();
     let other = two.spawn("python3", ["-c", KNOCK, &ip, "2"])?;
     let seen = knock(&one, &service, "2", false)?;
@@ -99,7 +91,7 @@ fn new_connections_keep_to_the_rate_of_the_service_and_of_each_client() -> Resul
 
     // A trial refuses nothing.
     let before = reason(&agent, "rate-limited")?;
-    agent.reload(&limited(&service, &format!("{{rateLimit: [{{{rate}, dryRun: true}}]}}")))?;
+    agent.reload(&service.under(&format!("{{rateLimit: [{{{rate}, dryRun: true}}]}}")))?;
     let seen = knock(&one, &service, "1", false)?;
     assert!(seen.errors.is_empty(), "{:?}", seen.errors);
     assert!(seen.made > 150.0, "{}", seen.made);
@@ -116,7 +108,7 @@ fn new_flows_of_udp_keep_to_the_rate() -> Result<()> {
     let client = world.client("client")?;
     let service = Service::new("echo", 41, ("udp", "auto"), [&server], 7);
     let policy = "{rateLimit: [{requests: 100, per: 1s, burst: 20}]}";
-    let _agent = Agent::start(&world, &limited(&service, policy))?;
+    let _agent = Agent::start(&world, &service.under(policy))?;
     let seen = knock(&client, &service, "2", true)?;
     let allowed = 20.0 + 100.0 * seen.seconds;
     assert!((allowed * 0.9..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
@@ -153,95 +145,10 @@ fn open_connections_are_limited_and_syns_count() -> Result<()> {
     let client = world.client("client")?;
     let service = Service::new("echo", 42, ("tcp", "kernel"), [&server], 7);
     let policy = "{connections: {max: 10}, timeout: {connect: 20s}}";
-    let agent = Agent::start(&world, &limited(&service, policy))?;
+    let agent = Agent::start(&world, &service.under(policy))?;
     let seen = client.run("python3", ["-c", CROWD, &service.ip4().to_string(), "40"])?;
     assert_eq!(seen.lines().collect::<Vec<_>>(), ["10 30", "EINPROGRESS"]);
     assert_eq!(reason(&agent, "too-many-connections")?, 30);
-    Ok(())
-}
-
-/// Moves bytes over `argv[3]` connections, `up` or `down`, for `argv[4]`
-/// seconds after the first; prints the bytes per second of each connection, as
-/// the kernel acknowledged them (up) or handed them over (down).
-const MOVE: &str = r#"
-import selectors, socket, struct, sys, time
-address, way, number, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-up = way == "up"
-crowd = []
-for _ in range(number):
-    one = socket.create_connection((address, 80), 10)
-    one.send(way[:1].encode())
-    one.setblocking(False)
-    crowd.append(one)
-selector = selectors.DefaultSelector()
-for index, one in enumerate(crowd):
-    selector.register(one, selectors.EVENT_WRITE if up else selectors.EVENT_READ, index)
-received, piece, room = [0] * number, bytes(65536), bytearray(262144)
-def count():
-    if not up:
-        return list(received)
-    infos = (one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232) for one in crowd)
-    return [struct.unpack_from("Q", info, 120)[0] for info in infos]
-def move(until):
-    while (now := time.monotonic()) < until:
-        for key, _ in selector.select(0.05):
-            try:
-                if up:
-                    key.fileobj.send(piece)
-                else:
-                    received[key.data] += key.fileobj.recv_into(room)
-            except BlockingIOError:
-                pass
-    return now, count()
-start, before = move(time.monotonic() + 1)
-end, after = move(start + seconds)
-print(*((b - a) / (end - start) for a, b in zip(before, after)))
-"#;
-
-/// Takes what comes where the first byte is `u`, else sends without end.
-const SINK: &str = r#"
-import socket, threading
-def serve(one):
-    piece = bytes(65536)
-    try:
-        if one.recv(1) == b"u":
-            while one.recv(262144): pass
-        while True: one.sendall(piece)
-    except OSError:
-        pass
-server = socket.create_server(("", 7), family=socket.AF_INET6, dualstack_ipv6=True, backlog=256)
-while True:
-    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
-"#;
-
-fn sink(pod: &Pod) -> Result<Process> {
-    let process = pod.spawn("python3", ["-c", SINK])?;
-    mesh_tests::server::wait_for_port(pod, 7)?;
-    Ok(process)
-}
-
-#[test]
-fn bandwidth_holds_however_many_connections_share_it() -> Result<()> {
-    let world = World::new("kflowpace")?;
-    // The instance is captured too: its answers can be paced.
-    let server = world.client("server")?;
-    let _sink = sink(&server)?;
-    let client = world.client("client")?;
-    let service = Service::new("bulk", 43, ("tcp", "kernel"), [&server], 7);
-    let policy = "{bandwidth: {upload: 4MiB, download: 4MiB}}";
-    let _agent = Agent::start(&world, &limited(&service, policy))?;
-    for (way, address) in [("up", service.ip4().to_string()), ("down", service.ip6().to_string())] {
-        for number in ["1", "4", "32"] {
-            let seen = client.run("python3", ["-c", MOVE, &address, way, number, "1.5"])?;
-            let rates: Vec<f64> = seen.split_whitespace().filter_map(|r| r.parse().ok()).collect();
-            let (total, limit) = (rates.iter().sum::<f64>(), f64::from(4 << 20));
-            // A busy machine may stall: it never sends more for it.
-            assert!((0.8 * limit..1.08 * limit).contains(&total), "{way} {number}: {total}");
-            let fair = total / rates.len() as f64;
-            let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
-            assert!(least > fair / 2.0, "{way} {number}: {least} of {fair}");
-        }
-    }
     Ok(())
 }
 
@@ -282,7 +189,7 @@ fn connections_to_a_removed_instance_are_closed_drained_or_kept() -> Result<()> 
         let rows = rows.iter().zip(50..);
         rows.map(|((name, protocol, path, on_removal), number)| {
             let service = Service::new(name, number, (*protocol, *path), &servers[left..], 7);
-            limited(&service, &format!("{{onRemoval: {on_removal}}}"))
+            service.under(&format!("{{onRemoval: {on_removal}}}"))
         })
         .collect()
     };

@@ -157,7 +157,7 @@ fn describe(
     });
     explanation.service = Some(port.service.to_string());
     explanation.path = port.path.to_string();
-    explanation.reason = port.path_reason.to_owned();
+    explanation.reason = port.path_reason.to_string();
     explanation.protocol = Some(port.port.protocol.to_string());
     explanation.algorithm = Some(port.policy.algorithm.to_string());
     explanation.scored_by = candidates::scored_by(port.policy.algorithm).map(str::to_owned);

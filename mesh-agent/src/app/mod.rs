@@ -4,6 +4,7 @@
 mod adaptive;
 mod agent;
 mod candidates;
+mod captured;
 mod connections;
 mod control;
 mod descriptors;

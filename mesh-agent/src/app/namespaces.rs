@@ -16,7 +16,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, reconcile};
+use super::{agent::Agent, captured, reconcile};
 use crate::{
     datapath::{self, Captured},
     net::Namespace,
@@ -151,6 +151,7 @@ impl Tracker {
         self.name_clients();
         self.let_go(&found).await;
         self.publish();
+        captured::follow(&self.agent).await;
     }
 
     /// Tells the hooks the address that a pod's sockets are hashed by. It may get

@@ -74,7 +74,7 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
         port: port.port.port.get(),
         protocol: port.port.protocol.to_string(),
         path: port.path.to_string(),
-        why: port.path_reason.to_owned(),
+        why: port.path_reason.to_string(),
         on_agent_failure: port.on_agent_failure.to_string(),
         algorithm: port.policy.algorithm.to_string(),
         panic: port.panic,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{self, LoadError},
-    model::{Port, Protocol, ServiceSpec, Settings},
+    model::{Instances, Port, Protocol, ServiceSpec, Settings},
 };
 
 /// Validates a configuration and shows what it would do
@@ -146,8 +146,9 @@ pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Ch
 }
 
 fn checked_port(service: &ServiceSpec, port: Port) -> CheckedPort {
-    let (path, why) = match service.path.resolve(port.protocol, &service.policy) {
-        Ok((path, why)) => (path.name(), why.to_owned()),
+    let resolved = service.path.resolve(port.protocol, &service.policy, Instances::Unknown);
+    let (path, why) = match resolved {
+        Ok((path, why)) => (path.name(), why.into_owned()),
         Err(conflict) => ("none", conflict.to_string()),
     };
     let takes_requests = port.protocol.is_http() || port.protocol == Protocol::Auto;

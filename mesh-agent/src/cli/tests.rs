@@ -160,7 +160,7 @@ fn settings() -> Settings {
         dns: Dns::default(),
         limits: Limits::default(),
         locality: Locality::default(),
-
+        kubernetes: crate::model::Kubernetes::default(),
         services: vec![service],
     }
 }

@@ -29,6 +29,7 @@ fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> S
             IpAddr::from([10, 1, 0, n])
         },
         port: NonZeroU16::new(8080),
+        serves: None,
         weight: Weight(weight),
         locality: Locality::default(),
         priority: 0,

@@ -92,6 +92,7 @@ impl Key {
                 };
                 format!("http {format} {}", http.url)
             }
+            Source::Kubernetes(kubernetes) => format!("kubernetes {}", kubernetes.shown),
         };
         Self { service: service.to_string(), source }
     }
@@ -205,6 +206,7 @@ impl From<Kept> for Instance {
         Self {
             address: kept.address,
             port: kept.port,
+            serves: None,
             weight: Weight(kept.weight),
             locality: Locality { cloud, region, zone, node },
             priority: kept.priority,

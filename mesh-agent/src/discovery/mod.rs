@@ -106,6 +106,7 @@ fn instance(text: &str) -> Instance {
     Instance {
         address: address.ip(),
         port: std::num::NonZeroU16::new(address.port()),
+        serves: None,
         weight: crate::model::Weight(1),
         locality: crate::model::Locality::default(),
         priority: 0,

@@ -38,8 +38,9 @@ pub struct Discovery {
     changed: Arc<Notify>,
 }
 
-/// In the order of the file; sources at their place in the service.
-type Services = Vec<(ServiceName, Vec<Arc<Running>>)>;
+/// In the order of the file; sources at their place in the service. Nothing
+/// where a cluster is watched, which is not for us.
+type Services = Vec<(ServiceName, Vec<Option<Arc<Running>>>)>;
 
 /// A source that is being asked. Ends when the last one lets go of it.
 #[derive(Debug)]
@@ -78,23 +79,26 @@ impl Discovery {
         let running = self.services();
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = Vec::new();
+        let places: HashMap<_, _> = running.iter().map(|(name, sources)| (name, sources)).collect();
         let services = (specs.iter().enumerate())
             .map(|(at, spec)| {
-                let mut before = (running.iter().find(|(name, _)| *name == spec.name))
-                    .map_or_else(Vec::new, |(_, sources)| sources.clone());
+                let before = places.get(&spec.name).into_iter().flat_map(|sources| sources.iter());
+                let mut before: Vec<_> = before.flatten().cloned().collect();
                 let sources = (spec.sources.iter().enumerate())
                     .map(|(place, source)| {
                         let same = before.iter().position(|other| other.source == *source);
                         if let Some(same) = same {
-                            return before.swap_remove(same);
+                            return Some(before.swap_remove(same));
                         }
                         let key = memory::Key::of(&spec.name, source);
                         let known = (before.iter())
                             .find(|other| memory::Key::of(&spec.name, &other.source) == key)
                             .and_then(|other| Remembered::of(&other.published.report()))
                             .or_else(|| remembered.remove(&key));
-                        fresh.push((at, place, known.is_none()));
-                        self.start(&spec.name, source, known)
+                        let unknown = known.is_none();
+                        let started = self.start(&spec.name, source, known)?;
+                        fresh.push((at, place, unknown));
+                        Some(started)
                     })
                     .collect();
                 (spec.name.clone(), sources)
@@ -121,7 +125,7 @@ impl Discovery {
     pub fn changes(&self) -> Vec<Discovered> {
         let services = self.services();
         let all = services.iter().flat_map(|(_, sources)| sources.iter().enumerate());
-        all.filter_map(|(place, running)| running.take_change(place)).collect()
+        all.filter_map(|(place, running)| running.as_ref()?.take_change(place)).collect()
     }
 
     /// Has [`Self::changes`] name these again.
@@ -129,7 +133,8 @@ impl Discovery {
         let services = self.services();
         for change in changes {
             let sources = services.iter().find(|(name, _)| *name == change.service);
-            if let Some(running) = sources.and_then(|(_, sources)| sources.get(change.source)) {
+            let running = sources.and_then(|(_, sources)| sources.get(change.source)?.as_ref());
+            if let Some(running) = running {
                 running.published.report().taken = false;
             }
         }
@@ -138,13 +143,14 @@ impl Discovery {
     /// How each source is, in the order of the file.
     pub fn status(&self) -> Vec<SourceStatus> {
         let services = self.services();
-        services.iter().flat_map(|(_, sources)| sources).map(|running| running.status()).collect()
+        let all = services.iter().flat_map(|(_, sources)| sources.iter().flatten());
+        all.map(|running| running.status()).collect()
     }
 
     /// What stands, to be known to the next run.
     pub fn memory(&self) -> Memory {
         let services = self.services();
-        let all = services.iter().flat_map(|(_, sources)| sources);
+        let all = services.iter().flat_map(|(_, sources)| sources.iter().flatten());
         Memory::of(all.map(|running| {
             (memory::Key::of(&running.service, &running.source), running.published.report().clone())
         }))
@@ -153,7 +159,8 @@ impl Discovery {
     /// Stops asking, everywhere; returns when all tasks have ended.
     pub async fn stop(&self) {
         let services = std::mem::take(&mut *self.services());
-        let all: Vec<_> = services.into_iter().flat_map(|(_, sources)| sources).collect();
+        let all: Vec<_> =
+            services.into_iter().flat_map(|(_, sources)| sources.into_iter().flatten()).collect();
         for running in &all {
             running.stop.cancel();
         }
@@ -170,12 +177,13 @@ impl Discovery {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `None` where there is nothing to ask.
     fn start(
         &self,
         service: &ServiceName,
         source: &Source,
         known: Option<Remembered>,
-    ) -> Arc<Running> {
+    ) -> Option<Arc<Running>> {
         let (set, answered) = known.map_or_else(Default::default, |known| {
             let Remembered { instances, answered } = known;
             (instances, Some(answered))
@@ -185,6 +193,7 @@ impl Discovery {
         let name = format!("{service}: {} {}", source.kind(), source.target());
         let (sockets, shared, token) = (self.sockets.clone(), Arc::clone(&published), stop.clone());
         let task = match source.clone() {
+            Source::Kubernetes(_) => return None,
             Source::Dns(dns) => {
                 let empty_after = dns.empty_after;
                 let make = move || DnsLookup::new(dns.clone(), sockets.clone());
@@ -196,13 +205,13 @@ impl Discovery {
                 tokio::spawn(task::run(name, make, empty_after, shared, token))
             }
         };
-        Arc::new(Running {
+        Some(Arc::new(Running {
             service: service.clone(),
             source: source.clone(),
             published,
             stop,
             task: Mutex::new(Some(task)),
-        })
+        }))
     }
 }
 
@@ -213,7 +222,8 @@ impl Prepared {
         let end = Instant::now() + deadline;
         for &(service, place, unknown) in &self.fresh {
             let running = &self.services[service].1[place];
-            if unknown && timeout_at(end, running.published.first_outcome()).await.is_err() {
+            let Some(running) = running.as_ref().filter(|_| unknown) else { continue };
+            if timeout_at(end, running.published.first_outcome()).await.is_err() {
                 return;
             }
         }
@@ -222,7 +232,9 @@ impl Prepared {
     /// What the new sources have found.
     pub fn found(&self) -> Vec<Discovered> {
         (self.fresh.iter())
-            .filter_map(|&(service, place, _)| self.services[service].1[place].take_change(place))
+            .filter_map(|&(service, place, _)| {
+                self.services[service].1[place].as_ref()?.take_change(place)
+            })
             .collect()
     }
 }

@@ -42,7 +42,7 @@ fn memory_of(sources: &[(&str, Source)]) -> Memory {
 fn tasks(discovery: &Discovery) -> Vec<Arc<Published>> {
     let services = discovery.services();
     let all = services.iter().flat_map(|(_, sources)| sources);
-    all.map(|running| Arc::clone(&running.published)).collect()
+    all.flatten().map(|running| Arc::clone(&running.published)).collect()
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn sources_that_are_still_there_go_on_undisturbed() {
     assert_eq!(first.found().len(), 3);
     discovery.commit(first);
     let before = tasks(&discovery);
-    let stop = discovery.services()[1].1[0].stop.clone();
+    let stop = discovery.services()[1].1[0].as_ref().unwrap().stop.clone();
 
     let second = discovery.prepare(&[spec("c", vec![broken("x")]), spec("a", vec![broken("y")])]);
     discovery.commit(second);
@@ -71,11 +71,11 @@ async fn what_is_prepared_and_dropped_leaves_everything_as_it_was() {
     discovery.commit(discovery.prepare(&[spec("a", vec![broken("x")])]));
     let before = tasks(&discovery);
     let refused = discovery.prepare(&[spec("a", vec![broken("z")])]);
-    let stop = refused.services[0].1[0].stop.clone();
+    let stop = refused.services[0].1[0].as_ref().unwrap().stop.clone();
     drop(refused);
     assert!(stop.is_cancelled());
     assert!(Arc::ptr_eq(&tasks(&discovery)[0], &before[0]));
-    assert!(!discovery.services()[0].1[0].stop.is_cancelled());
+    assert!(!discovery.services()[0].1[0].as_ref().unwrap().stop.is_cancelled());
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
             .map(|instance| Instance {
                 address: instance.ip(),
                 port: NonZeroU16::new(instance.port()),
+                serves: None,
                 weight: Weight(1),
                 locality: Locality::default(),
                 priority: 0,

@@ -2,18 +2,29 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 
+use super::Transport;
+
 /// An instance as a discovery source names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Instance {
     pub address: IpAddr,
     /// The service's port where the source names none.
     pub port: Option<NonZeroU16>,
+    /// The port of the service that it is an instance of; of all where `None`.
+    pub serves: Option<Serves>,
     pub weight: Weight,
     pub locality: Locality,
     /// 0 is used first: the priority of an SRV record. Ranks before locality.
     pub priority: u16,
     /// What routes select subsets by.
     pub labels: Arc<BTreeMap<String, String>>,
+}
+
+/// A port of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Serves {
+    pub port: NonZeroU16,
+    pub transport: Transport,
 }
 
 /// Share of picks, in proportion to the others'. 0 drains: nothing new.

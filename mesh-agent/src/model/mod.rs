@@ -7,6 +7,7 @@ mod algorithm;
 mod failover;
 mod flow;
 mod instance;
+mod kubernetes;
 mod number;
 mod path;
 mod policy;
@@ -22,9 +23,10 @@ pub use failover::{
     RetryOn,
 };
 pub use flow::{AdaptiveConcurrency, Bandwidth, ConnectionLimits, LimitBy, RateLimit};
-pub use instance::{Instance, Locality, Weight};
+pub use instance::{Instance, Locality, Serves, Weight};
+pub use kubernetes::{Kubernetes, KubernetesPort, KubernetesServices, KubernetesSource};
 pub use number::{Percent, Ratio};
-pub use path::{OnAgentFailure, Path, PathChoice, PathConflict};
+pub use path::{Instances, OnAgentFailure, Path, PathChoice, PathConflict};
 pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
 pub use route::{

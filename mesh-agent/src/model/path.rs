@@ -1,6 +1,6 @@
 //! Which of the two paths a service port takes, and why.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, net::SocketAddr};
 
 use super::{Policy, Protocol};
 
@@ -32,6 +32,18 @@ pub enum OnAgentFailure {
     Closed,
 }
 
+/// What is known of where a port's instances are. Only an instance's own socket
+/// can be paced to what it may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instances {
+    /// All of them live in pods that this agent captures.
+    Captured,
+    /// This one doesn't.
+    Elsewhere(SocketAddr),
+    /// There is none (yet).
+    Unknown,
+}
+
 /// A path that this protocol can't take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("udp takes the kernel path only: use `path: kernel` or `path: auto`")]
@@ -44,21 +56,27 @@ impl PathChoice {
         self,
         protocol: Protocol,
         policy: &Policy,
-    ) -> Result<(Path, &'static str), PathConflict> {
-        match (self, protocol) {
-            (Self::Proxy, Protocol::Udp) => Err(PathConflict),
-            (Self::Kernel, _) => Ok((Path::Kernel, "path: kernel")),
-            (Self::Proxy, _) => Ok((Path::Proxy, "path: proxy")),
-            (Self::Auto, Protocol::Udp) => Ok((Path::Kernel, "auto: udp")),
-            (Self::Auto, Protocol::Tcp) => Ok(match policy.needs_agent() {
-                Some(why) => (Path::Proxy, why),
-                None => (Path::Kernel, "auto: nothing in its policy needs the agent"),
-            }),
-            (Self::Auto, Protocol::Auto) => {
-                Ok((Path::Proxy, "auto: the agent finds out the protocol"))
+        instances: Instances,
+    ) -> Result<(Path, Cow<'static, str>), PathConflict> {
+        let (path, why) = match (self, protocol) {
+            (Self::Proxy, Protocol::Udp) => return Err(PathConflict),
+            (Self::Kernel, _) => (Path::Kernel, "path: kernel"),
+            (Self::Proxy, _) => (Path::Proxy, "path: proxy"),
+            (Self::Auto, Protocol::Udp) => (Path::Kernel, "auto: udp"),
+            (Self::Auto, Protocol::Tcp) if policy.paces_instances() => return Ok(paced(instances)),
+            (Self::Auto, Protocol::Tcp) => {
+                (Path::Kernel, "auto: nothing in its policy needs the agent")
             }
-            (Self::Auto, _) => Ok((Path::Proxy, "auto: balanced per request")),
-        }
+            (Self::Auto, Protocol::Auto) => (Path::Proxy, "auto: the agent finds out the protocol"),
+            (Self::Auto, _) => (Path::Proxy, "auto: balanced per request"),
+        };
+        Ok((path, Cow::Borrowed(why)))
+    }
+
+    /// Whether the path of a port with this protocol and policy depends on where
+    /// the instances are.
+    pub fn asks_for_instances(self, protocol: Protocol, policy: &Policy) -> bool {
+        self == Self::Auto && protocol == Protocol::Tcp && policy.paces_instances()
     }
 
     pub const fn name(self) -> &'static str {
@@ -66,6 +84,25 @@ impl PathChoice {
             Self::Auto => "auto",
             Self::Kernel => "kernel",
             Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// Who holds `bandwidth.download`.
+fn paced(instances: Instances) -> (Path, Cow<'static, str>) {
+    let key = "policy.bandwidth.download";
+    match instances {
+        Instances::Captured => {
+            let why = format!("auto: all instances are captured here, their sockets keep to {key}");
+            (Path::Kernel, Cow::Owned(why))
+        }
+        Instances::Elsewhere(instance) => {
+            let why = format!("auto: {instance} isn't captured here, so the agent holds {key}");
+            (Path::Proxy, Cow::Owned(why))
+        }
+        Instances::Unknown => {
+            let why = format!("auto: until all instances are captured here, the agent holds {key}");
+            (Path::Proxy, Cow::Owned(why))
         }
     }
 }

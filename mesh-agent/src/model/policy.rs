@@ -33,10 +33,9 @@ impl Policy {
     /// As Kubernetes', where `sessionAffinity` names no other.
     pub const AFFINITY: Duration = Duration::from_secs(3 * 3600);
 
-    /// What in it only the agent can do for a `tcp` port, in words.
-    pub fn needs_agent(&self) -> Option<&'static str> {
-        let download = self.bandwidth.is_some_and(|bandwidth| bandwidth.download.is_some());
-        download.then_some("auto: policy.bandwidth.download is held by the agent")
+    /// It bounds what instances send, which no client's socket can hold back.
+    pub fn paces_instances(&self) -> bool {
+        self.bandwidth.is_some_and(|bandwidth| bandwidth.download.is_some())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{Locality, ServiceSpec};
+use super::{Kubernetes, Locality, ServiceSpec};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -12,6 +12,7 @@ pub struct Settings {
     pub limits: Limits,
     /// Of this node.
     pub locality: Locality,
+    pub kubernetes: Kubernetes,
     pub services: Vec<ServiceSpec>,
 }
 

@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
-use super::{Instance, Locality, ServiceName, Weight};
+use super::{Instance, KubernetesSource, Locality, ServiceName, Weight};
 
 /// One entry of `endpoints` that is looked up again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Dns(DnsSource),
     Http(HttpSource),
+    Kubernetes(KubernetesSource),
 }
 
 /// What a source says of its service now, whole.
@@ -73,11 +74,12 @@ pub enum HttpFormat {
 }
 
 impl Source {
-    /// `dns` or `http`.
+    /// `dns`, `http` or `kubernetes`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Dns(_) => "dns",
             Self::Http(_) => "http",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -86,6 +88,7 @@ impl Source {
         match self {
             Self::Dns(dns) => &dns.name,
             Self::Http(http) => &http.url,
+            Self::Kubernetes(kubernetes) => &kubernetes.shown,
         }
     }
 }

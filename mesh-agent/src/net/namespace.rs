@@ -57,7 +57,12 @@ impl Namespace {
     /// An address of the pod's own: not loopback, not link-local; IPv4 first, so
     /// that it is the same for sockets of both families.
     pub fn address(&self) -> Option<IpAddr> {
-        let interfaces = self.run(getifaddrs).ok()?.ok()?;
+        self.addresses().ok()?.into_iter().min()
+    }
+
+    /// All addresses of the pod's own.
+    pub fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+        let interfaces = self.run(getifaddrs)??;
         let own = interfaces.filter_map(|interface| {
             let address = interface.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
@@ -67,7 +72,7 @@ impl Namespace {
             IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
             IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
         };
-        own.filter(usable).min()
+        Ok(own.filter(usable).collect())
     }
 
     /// Runs `work` with the calling thread inside this namespace.

@@ -1,8 +1,8 @@
 //! Builds the next snapshot from the configuration and what discovery said.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    net::SocketAddr,
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -36,6 +36,8 @@ pub struct Registry {
     subsets: HashMap<ServiceName, Vec<Labels>>,
     /// Compiled once for a configuration.
     routes: HashMap<ServiceName, Arc<Routes>>,
+    /// Addresses of the pods that this agent captures.
+    captured: HashSet<IpAddr>,
     ports: HashMap<PortKey, Kept>,
     published: SnapshotReader,
     generation: watch::Sender<u64>,
@@ -51,6 +53,7 @@ impl Registry {
             discovered: HashMap::new(),
             subsets: HashMap::new(),
             routes: HashMap::new(),
+            captured: HashSet::new(),
             ports: HashMap::new(),
             published: SnapshotReader::default(),
             generation: watch::Sender::new(0),
@@ -173,6 +176,40 @@ impl Registry {
         self.publish(std::iter::once(service))
     }
 
+    /// Whether the path of any port depends on which pods are captured.
+    pub fn asks_for_captured(&self) -> bool {
+        self.specs.iter().any(|spec| {
+            let mut ports = spec.ports.iter();
+            ports.any(|port| spec.path.asks_for_instances(port.protocol, &spec.policy))
+        })
+    }
+
+    /// Takes the addresses of the pods that this agent captures. Tells whether
+    /// that gave any port another path, or another reason for it.
+    pub fn set_captured(&mut self, captured: HashSet<IpAddr>) -> bool {
+        if captured == self.captured {
+            return false;
+        }
+        self.captured = captured;
+        let snapshot = self.published.load();
+        let moved = |spec: &ServiceSpec| {
+            let service = snapshot.service(spec.name.as_str())?;
+            let mut ports = service
+                .ports
+                .iter()
+                .filter(|port| spec.path.asks_for_instances(port.port.protocol, &spec.policy));
+            let other = ports.any(|port| {
+                let instances = port.endpoints.iter().map(|endpoint| endpoint.address);
+                let instances = port::whereabouts(instances, &self.captured);
+                let resolved = spec.path.resolve(port.port.protocol, &spec.policy, instances);
+                resolved.is_ok_and(|(_, why)| why != port.path_reason)
+            });
+            other.then(|| spec.name.clone())
+        };
+        let moved: Vec<_> = self.specs.iter().filter_map(|spec| moved(spec)).collect();
+        self.publish(moved.iter().map(ServiceName::as_str))
+    }
+
     /// Builds all services but those that `unchanged` still has.
     fn publish_all(&mut self, unchanged: impl Fn(&Self, &ServiceSpec) -> Option<Arc<Service>>) {
         let index = Arc::new(Index::new(&self.specs));
@@ -218,6 +255,7 @@ impl Registry {
             instances: &instances,
             subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
             routes: &self.routes.get(&spec.name).cloned().unwrap_or_default(),
+            captured: &self.captured,
             now: Instant::now(),
         };
         let ports = (spec.ports.iter())

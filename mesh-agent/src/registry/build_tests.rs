@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     balance::Ask,
     model::{
-        Algorithm, DnsSource, OnAgentFailure, PathChoice, Policy, Port, Protocol, Route,
-        RouteBackend, SlowStart, Source, Transport, Weight,
+        Algorithm, Bandwidth, DnsSource, OnAgentFailure, Path, PathChoice, Policy, Port, Protocol,
+        Route, RouteBackend, SlowStart, Source, Transport, Weight,
     },
 };
 
@@ -25,6 +25,7 @@ fn spec(instances: &[&str]) -> ServiceSpec {
                 Instance {
                     address: address.ip(),
                     port: NonZeroU16::new(address.port()),
+                    serves: None,
                     weight: Weight(1),
                     locality: Locality::default(),
                     priority: 0,
@@ -280,4 +281,34 @@ fn routes_get_balancers_over_their_subsets() {
     assert!(port.subset(&labels("v3")).is_none());
     assert_eq!(port.subset(&labels("v2")).map(|_| port.subsets.len()), Some(1));
     assert!(std::ptr::eq(port.subset(&Default::default()).unwrap().0, &port.balancer));
+}
+
+#[test]
+fn a_download_is_paced_by_the_kernel_while_all_instances_are_captured() {
+    let mut registry = Registry::new();
+    let reader = registry.reader();
+    let mut bulk = spec(&["10.1.0.1:80", "10.1.0.2:80"]);
+    bulk.ports[0].protocol = Protocol::Tcp;
+    let download = std::num::NonZeroU64::new(1000);
+    bulk.policy.bandwidth = Some(Bandwidth { upload: None, download, by_client: false });
+    let other = ServiceSpec { name: ServiceName::new("other"), ..spec(&["10.1.0.9:80"]) };
+    registry.configure(vec![other.clone()]);
+    assert!(!registry.asks_for_captured());
+    registry.configure(vec![bulk, other]);
+    assert!(registry.asks_for_captured());
+
+    let pods = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect::<HashSet<_>>();
+    let port = || Arc::clone(&reader.load().services[0].ports[0]);
+    assert_eq!(port().path, Path::Proxy);
+    assert!(registry.set_captured(pods(&["10.1.0.1", "10.1.0.7"])));
+    assert_eq!(port().path, Path::Proxy);
+    assert!(port().path_reason.contains("10.1.0.2:80 isn't captured"), "{}", port().path_reason);
+    assert!(registry.set_captured(pods(&["10.1.0.1", "10.1.0.2"])));
+    assert_eq!(port().path, Path::Kernel);
+    // Nothing changes for anybody.
+    let generation = reader.load().generation;
+    assert!(!registry.set_captured(pods(&["10.1.0.1", "10.1.0.2", "10.1.0.9"])));
+    assert_eq!(reader.load().generation, generation);
+    assert!(registry.set_captured(pods(&["10.1.0.2"])));
+    assert_eq!(port().path, Path::Proxy);
 }

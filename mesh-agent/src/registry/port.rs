@@ -1,8 +1,8 @@
 //! Builds one service port: its instances, and who of them gets how much.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    net::SocketAddr,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     health::{Health, Outliers},
     limit::{Concurrency, Flow},
-    model::{Algorithm, Instance, Locality, Policy, Port, ServiceSpec, Weight},
+    model::{Algorithm, Instance, Instances, Locality, Policy, Port, Serves, ServiceSpec, Weight},
     net,
     retry::{Budget, Handshakes},
     route::Routes,
@@ -69,6 +69,8 @@ pub(super) struct Plan<'a> {
     /// Those that routes send something to.
     pub subsets: &'a [Labels],
     pub routes: &'a Arc<Routes>,
+    /// Addresses of the pods that this agent captures.
+    pub captured: &'a HashSet<IpAddr>,
     pub now: Instant,
 }
 
@@ -101,8 +103,9 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
     welcome(plan, &found, &tiers);
     let balancer = balancer(policy, &found, &tiers, &turns, &kept.cursor);
     let subsets = plan.subsets.iter().map(|labels| subset(plan, labels, &found, &kept.cursor));
-    let (path, path_reason) =
-        spec.path.resolve(port.protocol, policy).expect("a validated path fits its protocol");
+    let whereabouts = whereabouts(found.iter().map(|found| found.address), plan.captured);
+    let (path, path_reason) = (spec.path.resolve(port.protocol, policy, whereabouts))
+        .expect("a validated path fits its protocol");
     ServicePort {
         service: spec.name.clone(),
         port,
@@ -126,6 +129,22 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         budget: Arc::clone(&kept.budget),
         handshakes: Arc::clone(&kept.handshakes),
     }
+}
+
+/// Whether these are all captured here. Those that get nothing count as well:
+/// what is open to them goes on.
+pub(super) fn whereabouts(
+    instances: impl Iterator<Item = SocketAddr>,
+    captured: &HashSet<IpAddr>,
+) -> Instances {
+    let mut whereabouts = Instances::Unknown;
+    for instance in instances {
+        if !captured.contains(&instance.ip().to_canonical()) {
+            return Instances::Elsewhere(instance);
+        }
+        whereabouts = Instances::Captured;
+    }
+    whereabouts
 }
 
 impl Found<'_> {
@@ -158,8 +177,12 @@ impl Found<'_> {
 fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
     let mut known = std::mem::take(&mut kept.instances);
     let first = known.is_empty();
+    let own = Serves { port: port.port, transport: port.protocol.transport() };
     let mut found = Vec::with_capacity(plan.instances.len());
     for &instance in plan.instances {
+        if instance.serves.is_some_and(|serves| serves != own) {
+            continue;
+        }
         let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
         let Entry::Vacant(place) = kept.instances.entry(address) else { continue };
         let before = known.remove(&address);

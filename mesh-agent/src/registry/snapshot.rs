@@ -1,6 +1,7 @@
 //! The immutable picture that the proxy and the datapath work from.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
@@ -47,7 +48,7 @@ pub struct ServicePort {
     pub addresses: Vec<IpAddr>,
     pub path: Path,
     /// Why it takes this path, in words.
-    pub path_reason: &'static str,
+    pub path_reason: Cow<'static, str>,
     pub on_agent_failure: OnAgentFailure,
     pub policy: Arc<Policy>,
     /// All instances, the drained ones too.

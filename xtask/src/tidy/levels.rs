@@ -9,7 +9,7 @@ const LEVELS: [&[&str]; 8] = [
     &["model", "net"],
     &["config", "telemetry"],
     &["balance", "health", "limit", "retry", "route"],
-    &["registry", "discovery"],
+    &["registry", "discovery", "kubernetes"],
     &["proxy", "dns", "datapath"],
     &["admin"],
     &["app"],

@@ -6,6 +6,7 @@
 //! same: one that is missing or wrong is reported by the check of the shape,
 //! and the rest of its service is still checked.
 
+mod kubernetes;
 mod node;
 mod policy;
 mod route;
@@ -14,6 +15,7 @@ mod section;
 mod service;
 mod source;
 
+pub use kubernetes::{Kubernetes, KubernetesSource};
 pub use node::{Admin, Capture, Dns, Limits, Locality};
 pub use policy::{
     AdaptiveConcurrency, Bandwidth, Defaults, Failover, HealthCheck, Policy, RateLimit, Retry, on,
@@ -41,6 +43,8 @@ pub struct File {
     pub limits: Limits,
     /// Where this node is.
     pub locality: Locality,
+    /// The Kubernetes cluster that this node belongs to.
+    pub kubernetes: Kubernetes,
     /// What becomes of proxied services while no agent answers; a service may override it.
     pub on_agent_failure: OnAgentFailure,
     /// What services get that don't say otherwise.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Locality, Policy, Several,
+    KubernetesSource, Locality, Policy, Several,
     route::Route,
     same::same,
     source::{DnsSource, HttpSource},
@@ -117,6 +117,9 @@ pub struct Endpoints {
     /// Instances that an HTTP server lists; one or a list of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<Several<HttpSource>>,
+    /// Instances that are behind a Service of Kubernetes; one or a list of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Several<KubernetesSource>>,
 }
 
 /// An instance of a service.

@@ -200,8 +200,8 @@ fn the_example_is_read() {
 #[test]
 fn what_is_not_implemented_is_refused() {
     check(
-        &service("    endpoints: {kubernetes: {namespace: default}}\n"),
-        &[("5:17: services[0].endpoints.kubernetes: ", "unknown key")],
+        &service("    endpoints: {consul: {service: web}}\n"),
+        &[("5:17: services[0].endpoints.consul: ", "unknown key")],
     );
 }
 

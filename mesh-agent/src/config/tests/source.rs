@@ -89,3 +89,28 @@ fn labels_and_virtual_addresses() {
         &[("5:36: services[0].endpoints.static[0].address: ", "virtual address of service `b`")],
     );
 }
+
+#[test]
+fn kubernetes() {
+    let read = |endpoints: &str| {
+        let service = service(&format!("    endpoints: {{kubernetes: {endpoints}}}\n"));
+        parse(&format!("kubernetes: {{enabled: true, node: n1}}\n{service}"))
+    };
+    let settings =
+        read("[{namespace: a, service: b, port: http}, {namespace: a, service: b, port: 80}]");
+    let settings = settings.unwrap();
+    assert_eq!(settings.kubernetes.node, "n1");
+    let shown: Vec<_> = settings.services[0].sources.iter().map(Source::target).collect();
+    assert_eq!(shown, ["a/b:http", "a/b:80"]);
+
+    for (endpoints, message) in [
+        ("{namespace: a}", "service"),
+        ("{namespace: A, service: b}", "lower-case"),
+        ("{namespace: a, service: b, port: 0}", "1 to 65535"),
+        ("[{namespace: a, service: b}, {namespace: a, service: b}]", "twice"),
+    ] {
+        let problems = read(endpoints).unwrap_err().to_string();
+        assert!(problems.contains(message), "{endpoints}: {problems}");
+    }
+    wrong("kubernetes: {namespace: a, service: b}", "kubernetes", "kubernetes: {enabled: true}");
+}

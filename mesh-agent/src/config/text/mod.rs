@@ -4,6 +4,7 @@
 mod address;
 mod choice;
 mod http;
+mod kubernetes;
 mod name;
 mod pairs;
 mod quantity;
@@ -11,6 +12,7 @@ mod quantity;
 pub use address::{Ip, Listen, Server, Url};
 pub use choice::{HashOn, LimitBy, Removal};
 pub use http::{HeaderName, HeaderValue, HostPattern, Method, Pattern, RequestPath, StatusRange};
+pub use kubernetes::{KubernetesName, NodeName};
 pub use name::{AbsolutePath, DomainName, Hostname, LabelName, LabelValue, Name, Place};
 pub use pairs::{Headers, Labels};
 pub use quantity::{Duration, Percent, Size};
@@ -88,6 +90,6 @@ macro_rules! forms {
 
 forms! {
     AbsolutePath DomainName Duration HashOn HeaderName HeaderValue HostPattern Hostname Ip
-    LabelName LabelValue LimitBy Listen Method Name Pattern Percent Place Removal RequestPath
-    Server Size StatusRange Url
+    KubernetesName LabelName LabelValue LimitBy Listen Method Name NodeName Pattern Percent Place
+    Removal RequestPath Server Size StatusRange Url
 }

@@ -79,6 +79,11 @@ pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
         dns: raw.dns.into(),
         limits: raw.limits.into(),
         locality: raw.locality.into(),
+        kubernetes: raw.kubernetes.model(
+            defaults,
+            raw.defaults.policy.locality.is_some(),
+            raw.on_agent_failure.into(),
+        ),
     }
 }
 
@@ -111,6 +116,9 @@ fn service_spec(
 fn sources(raw: &super::raw::Service) -> impl Iterator<Item = Option<Source>> {
     let dns = raw.endpoints.dns.iter().flat_map(crate::config::raw::Several::as_slice);
     let http = raw.endpoints.http.iter().flat_map(crate::config::raw::Several::as_slice);
+    let kubernetes =
+        raw.endpoints.kubernetes.iter().flat_map(crate::config::raw::Several::as_slice);
     dns.map(|source| source.model().map(Source::Dns))
         .chain(http.map(|source| source.model().map(Source::Http)))
+        .chain(kubernetes.map(|source| source.model().map(Source::Kubernetes)))
 }

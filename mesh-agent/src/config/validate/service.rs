@@ -32,7 +32,7 @@ pub fn check(
     }
     ports(&here, service, &self::policy(service, file, defaults), reporter);
     endpoints(&here, service, reporter);
-    source::check(&here, service, reporter);
+    source::check(&here, service, file, reporter);
     super::policy::check_service(&here, service, &file.defaults.policy, reporter);
     route::check(&here, service, file, reporter);
 }
@@ -63,6 +63,7 @@ pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
     Some(model::Instance {
         address: raw.address?.0,
         port: raw.port,
+        serves: None,
         weight: model::Weight(raw.weight),
         locality: raw.locality.clone().into(),
         priority: 0,
@@ -87,7 +88,7 @@ fn ports(
             reporter.report(&steps, message);
         }
         let path = model::PathChoice::from(service.path);
-        if let Err(conflict) = path.resolve(port.protocol, policy) {
+        if let Err(conflict) = path.resolve(port.protocol, policy, model::Instances::Unknown) {
             let steps = [here, &["path".into()]].concat();
             reporter.report(&steps, format!("doesn't fit port {}: {conflict}", port.port));
         }

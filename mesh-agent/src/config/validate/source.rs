@@ -3,17 +3,24 @@
 use std::time::Duration;
 
 use super::{Reporter, Step, policy::At};
-use crate::config::raw::{DnsSource, HttpSource, Service};
+use crate::config::raw::{DnsSource, File, HttpSource, KubernetesSource, Service, Several};
 
-pub fn check(here: &[Step<'_>], service: &Service, reporter: &mut Reporter<'_>) {
+pub fn check(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut Reporter<'_>) {
     let at = At(here.to_vec()).key("endpoints");
-    let dns = service.endpoints.dns.iter().flat_map(crate::config::raw::Several::as_slice);
+    let dns = service.endpoints.dns.iter().flat_map(Several::as_slice);
     for (index, source) in dns.enumerate() {
         self::dns(&at.key("dns").key(index), source, reporter);
     }
-    let http = service.endpoints.http.iter().flat_map(crate::config::raw::Several::as_slice);
+    let http = service.endpoints.http.iter().flat_map(Several::as_slice);
     for (index, source) in http.enumerate() {
         self::http(&at.key("http").key(index), source, reporter);
+    }
+    let kubernetes = service.endpoints.kubernetes.iter().flat_map(Several::as_slice);
+    for index in 0..kubernetes.count() {
+        if !file.kubernetes.enabled {
+            let message = "needs a cluster to watch: set `kubernetes: {enabled: true}`".into();
+            reporter.report(&at.key("kubernetes").key(index).0, message);
+        }
     }
     repeated(&at, service, reporter);
 }
@@ -53,25 +60,24 @@ fn http(at: &At<'_>, source: &HttpSource, reporter: &mut Reporter<'_>) {
 }
 
 fn repeated(at: &At<'_>, service: &Service, reporter: &mut Reporter<'_>) {
-    let dns: Vec<_> = service
-        .endpoints
-        .dns
-        .iter()
-        .flat_map(crate::config::raw::Several::as_slice)
-        .map(DnsSource::model)
-        .collect();
-    let http: Vec<_> = (service.endpoints.http.iter())
-        .flat_map(crate::config::raw::Several::as_slice)
-        .map(HttpSource::model)
-        .collect();
-    for (index, source) in dns.iter().enumerate() {
-        if source.is_some() && dns[..index].contains(source) {
-            reporter.report(&at.key("dns").key(index).0, "stands here twice; remove one".into());
-        }
-    }
-    for (index, source) in http.iter().enumerate() {
-        if source.is_some() && http[..index].contains(source) {
-            reporter.report(&at.key("http").key(index).0, "stands here twice; remove one".into());
+    let endpoints = &service.endpoints;
+    let dns = endpoints.dns.iter().flat_map(Several::as_slice);
+    twice(&at.key("dns"), dns.map(DnsSource::model), reporter);
+    let http = endpoints.http.iter().flat_map(Several::as_slice);
+    twice(&at.key("http"), http.map(HttpSource::model), reporter);
+    let kubernetes = endpoints.kubernetes.iter().flat_map(Several::as_slice);
+    twice(&at.key("kubernetes"), kubernetes.map(KubernetesSource::model), reporter);
+}
+
+fn twice<S: PartialEq>(
+    at: &At<'_>,
+    sources: impl Iterator<Item = Option<S>>,
+    reporter: &mut Reporter<'_>,
+) {
+    let sources: Vec<_> = sources.collect();
+    for (index, source) in sources.iter().enumerate() {
+        if source.is_some() && sources[..index].contains(source) {
+            reporter.report(&at.key(index).0, "stands here twice; remove one".into());
         }
     }
 }

@@ -60,6 +60,7 @@ impl DnsLookup {
                 let instance = |address| Instance {
                     address,
                     port: self.source.port,
+                    serves: None,
                     weight: self.source.weight,
                     locality: self.source.locality.clone(),
                     priority: 0,

@@ -86,6 +86,7 @@ pub(super) fn instances(
     let instance = |pointer: &Pointer, address| Instance {
         address,
         port: Some(pointer.port),
+        serves: None,
         weight: pointer.weight,
         locality: locality.clone(),
         priority: pointer.priority,

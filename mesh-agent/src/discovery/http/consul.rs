@@ -130,6 +130,7 @@ fn instance(entry: Entry, locality: &Locality) -> Result<Instance, String> {
     Ok(Instance {
         address,
         port: NonZeroU16::new(service.port),
+        serves: None,
         weight: service.weights.map_or_else(Weight::default, |weights| Weight(weights.passing)),
         locality: Locality {
             region: known(&locality.region, &mut datacenter),

@@ -48,7 +48,15 @@ pub(super) fn parse(body: &[u8], locality: &Locality) -> Result<Vec<Instance>, S
         for target in &group.targets {
             let (address, port) = endpoint(target)?;
             let (locality, labels) = (locality.clone(), Arc::clone(&labels));
-            instances.push(Instance { address, port, weight, locality, priority: 0, labels });
+            instances.push(Instance {
+                address,
+                port,
+                serves: None,
+                weight,
+                locality,
+                priority: 0,
+                labels,
+            });
         }
     }
     Ok(instances)

@@ -127,6 +127,7 @@ fn instance(address: SocketAddr) -> Instance {
     Instance {
         address: address.ip(),
         port: NonZeroU16::new(address.port()),
+        serves: None,
         weight: Weight(1),
         locality: Locality::default(),
         priority: 0,

@@ -1,0 +1,15 @@
+//! The Kubernetes cluster that this node belongs to: watches what the mesh
+//! needs of it, and translates that into services, sets of instances, pods and
+//! captured namespaces.
+//!
+//! What was seen stays until the API server says otherwise: one that is gone,
+//! refuses or talks nonsense takes nothing out of service. This module
+//! publishes what stands and says that it changed; what becomes of it is for
+//! others.
+
+mod object;
+
+pub use object::{
+    CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
+    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
+};
