@@ -22,6 +22,8 @@ mod select;
 mod small;
 mod store;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::{
@@ -83,6 +85,13 @@ impl Kubernetes {
     /// The small server, without a world: its files are in `folder`.
     pub fn start_small(folder: &Path) -> Result<Self> {
         let (runtime, certificates, address) = prepare(folder)?;
+        Self::serve(folder, (runtime, certificates, address))
+    }
+
+    fn serve(
+        folder: &Path,
+        (runtime, certificates, address): (Runtime, Certificates, SocketAddr),
+    ) -> Result<Self> {
         let authority = certificates.authority.clone();
         let mut small = Small::new(Api::new(AGENT_TOKEN, ADMIN_TOKEN), certificates, address);
         small.start(&runtime)?;
