@@ -178,6 +178,11 @@ pub fn connection() -> ConnectionView {
             pid: 812,
             process: "curl".into(),
             cgroup: "/sys/fs/cgroup/mesh/pod-a".into(),
+            pod: Some(PodView {
+                namespace: "default".into(),
+                name: "productpage-v1-7d8c9".into(),
+                service_account: "bookinfo".into(),
+            }),
             netns: 4097,
         },
         service: "reviews".into(),

@@ -19,6 +19,7 @@ use super::{
     kernel::{Feeds, Kernel},
     kubernetes::Kubernetes,
     namespaces::Tracked,
+    pods::Pods,
     run::RunOptions,
 };
 use crate::{
@@ -40,6 +41,7 @@ pub(super) struct Agent {
     pub proxy: Proxy,
     pub dns: Dns,
     pub discovery: Discovery,
+    pub pods: Pods,
     /// Reloads that were accepted, and refused.
     pub reloads: (AtomicU64, AtomicU64),
     /// Connections that were ended because their instance had left.
@@ -140,6 +142,7 @@ impl Agent {
             proxy,
             dns,
             discovery,
+            pods: Pods::default(),
             reloads: Default::default(),
             ended_by_removal: AtomicU64::new(0),
             config: options.config,
@@ -258,7 +261,7 @@ impl Agent {
     /// From here on captured sockets are redirected.
     pub fn attach_hooks(&self) -> anyhow::Result<()> {
         match &self.kernel {
-            Some(kernel) => kernel.attach(&self.settings()),
+            Some(kernel) => kernel.attach(&self.settings(), self.pods.table().tree()),
             None => Ok(()),
         }
     }
@@ -342,7 +345,7 @@ impl Agent {
         }
         drop(tables);
         if old.capture.cgroups != new.capture.cgroups {
-            kernel.attach(new)?;
+            kernel.attach(new, self.pods.table().tree())?;
         }
         Ok(())
     }

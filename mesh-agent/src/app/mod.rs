@@ -16,6 +16,7 @@ mod kernel;
 mod kubernetes;
 mod metrics;
 mod namespaces;
+mod pods;
 mod pulse;
 mod reconcile;
 mod reload;

@@ -21,7 +21,7 @@ use super::{
     agent::Agent,
     descriptors, discovery, health,
     kubernetes::{self, Kubernetes},
-    namespaces, pulse, reload, removal, watch,
+    namespaces, pods, pulse, reload, removal, watch,
 };
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
@@ -95,17 +95,28 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let cluster = Kubernetes::start(&settings, &mut tasks, &stop).await?;
     let (agent, feeds) = Agent::start(options, settings, cluster).await?;
+    kubernetes::tell_of_pods(&agent);
     let mut log = None;
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
     tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(kubernetes::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(kubernetes::follow_pods(Arc::clone(&agent), stop.clone()));
     tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(adaptive::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
+        let mut selector = pods::Selector::new(Arc::clone(&agent));
         // Before the hooks are attached, so that a start is complete.
+        let meshes_pods = agent.settings().kubernetes.enabled;
+        if meshes_pods {
+            selector.first_look();
+        }
         let tracker = tracker.first_scan().await;
+        if meshes_pods {
+            selector.settle();
+            tasks.spawn(selector.run(stop.clone()));
+        }
         let (missing, found) = tokio::sync::mpsc::channel(256);
         tasks.spawn(tracker.run(found, stop.clone()));
         log = Some(tasks.spawn(feeds.log));

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::agent::Agent;
+use super::{agent::Agent, pods};
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
@@ -292,6 +292,7 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
     for error in &agent.namespaces().1 {
         degraded.push(format!("a namespace has no listener ({error}): it takes the kernel path"));
     }
+    degraded.extend(pods::degraded(agent));
     degraded.extend(agent.snapshots.load().ports().filter(|port| port.panic).map(|port| {
         let of = |part: fn(&Tier) -> u64| port.tiers.iter().map(part).sum::<u64>();
         format!(

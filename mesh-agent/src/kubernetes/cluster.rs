@@ -1,7 +1,7 @@
 //! The cluster as a whole: its watches, and what they found.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,6 +20,7 @@ use super::{
     Slice, WatchStatus, Watched,
     client::{self, Way},
     memory,
+    pods::NodePods,
     store::{Dirty, Store},
     translate,
 };
@@ -34,15 +35,10 @@ pub struct Cluster {
     node: Arc<str>,
     state: Mutex<State>,
     changed: Notify,
-    pods: watch::Sender<Pods>,
-    captured: watch::Sender<Namespaces>,
+    /// `None` until all of it is known.
+    pods: watch::Sender<Option<Arc<NodePods>>>,
     watches: Watches,
 }
-
-/// This node's pods; those that have ended too, until they are deleted.
-pub type Pods = Arc<[Arc<Pod>]>;
-/// Names of the captured namespaces.
-pub type Namespaces = Arc<BTreeSet<Arc<str>>>;
 
 #[derive(Default)]
 struct State {
@@ -95,18 +91,16 @@ impl Cluster {
         };
         let mut state = State::default();
         state.store = memory.into_store(&mut state.dirty);
-        let store = &state.store;
-        let pods = store.pods.values().cloned().collect();
-        let captured = Arc::new(store.captured());
-        Ok(Self {
+        let cluster = Self {
             way,
             node: settings.node.as_str().into(),
             state: Mutex::new(state),
             changed: Notify::new(),
-            pods: watch::Sender::new(pods),
-            captured: watch::Sender::new(captured),
+            pods: watch::Sender::new(None),
             watches,
-        })
+        };
+        cluster.publish();
+        Ok(cluster)
     }
 
     /// For what else is asked of the API server.
@@ -175,11 +169,10 @@ impl Cluster {
     /// Tells those who wait.
     fn publish(&self) {
         let mut state = self.state();
-        if std::mem::take(&mut state.dirty.pods) {
-            self.pods.send_replace(state.store.pods.values().cloned().collect());
-        }
-        if std::mem::take(&mut state.dirty.captured) {
-            self.captured.send_replace(Arc::new(state.store.captured()));
+        let Watches { namespaces, pods, .. } = &self.watches;
+        let known = namespaces.is_known() && pods.as_ref().is_some_and(|pods| pods.is_known());
+        if known && std::mem::take(&mut state.dirty.pods) {
+            self.pods.send_replace(Some(Arc::new(state.store.node_pods())));
         }
         if state.dirty.services || !state.dirty.instances.is_empty() {
             self.changed.notify_one();
@@ -210,14 +203,10 @@ impl Cluster {
         }
     }
 
-    /// This node's pods, now and from now on.
-    pub fn pods(&self) -> watch::Receiver<Pods> {
+    /// This node's pods and the captured namespaces, now and from now on;
+    /// `None` until both are known.
+    pub fn pods(&self) -> watch::Receiver<Option<Arc<NodePods>>> {
         self.pods.subscribe()
-    }
-
-    /// The captured namespaces, now and from now on.
-    pub fn captured(&self) -> watch::Receiver<Namespaces> {
-        self.captured.subscribe()
     }
 
     /// The services of the mesh that nobody wrote down. None until all that

@@ -12,6 +12,7 @@ mod cluster;
 mod failure;
 mod memory;
 mod object;
+pub mod pods;
 mod request;
 mod state;
 mod store;
@@ -20,11 +21,11 @@ mod watch;
 mod wire;
 
 pub use client::ConnectError;
-pub use cluster::{Absent, Changes, Cluster, Namespaces, Pods};
+pub use cluster::{Absent, Changes, Cluster};
 pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
-    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
+    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched, Workload,
 };
 pub use state::{Progress, WatchState, WatchStatus};
 pub use watch::{Change, Selector, watch};
