@@ -151,7 +151,7 @@ pub fn connection() -> ConnectionView {
             cgroup: "/sys/fs/cgroup/mesh/pod-a".into(),
             pod: Some(PodView {
                 namespace: "default".into(),
-                name: "productpage-v1-7d8c9".into(),
+                name: "web-7d8c9".into(),
                 service_account: "bookinfo".into(),
             }),
             netns: 4097,
