@@ -13,7 +13,9 @@ pub(super) fn of(snapshot: &Snapshot, port: &ServicePort) -> Vec<ExplainedRoute>
     let service = snapshot.service(port.service.as_str());
     let routes = service.map_or(&[][..], |service| &service.spec.routes);
     let takes_requests = port.port.protocol.is_http() || port.port.protocol == Protocol::Auto;
-    let routes = routes.iter().filter(|_| takes_requests);
+    let routes = routes.iter().filter(|route| {
+        takes_requests && (route.ports.is_empty() || route.ports.contains(&port.port.port))
+    });
     routes
         .map(|route| ExplainedRoute {
             name: route.name.clone(),
@@ -25,10 +27,16 @@ pub(super) fn of(snapshot: &Snapshot, port: &ServicePort) -> Vec<ExplainedRoute>
 }
 
 fn backends(snapshot: &Snapshot, port: &ServicePort, route: &Route) -> Vec<ExplainedBackend> {
-    if route.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
+    if route.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_) | Filter::NotFound)) {
         return Vec::new();
     }
-    let own = [RouteBackend { service: None, port: None, subset: Arc::default(), weight: 1 }];
+    let own = [RouteBackend {
+        service: None,
+        port: None,
+        subset: Arc::default(),
+        weight: 1,
+        unresolved: false,
+    }];
     let all = if route.backends.is_empty() { &own } else { &route.backends[..] };
     let total: u64 = all.iter().map(|backend| u64::from(backend.weight)).sum();
     all.iter()

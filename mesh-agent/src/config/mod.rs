@@ -6,6 +6,7 @@
 //! → settings (`validate`). It never guesses: what isn't implemented, repeated
 //! or ambiguous is an error.
 
+mod block;
 mod node;
 mod problem;
 mod raw;
@@ -21,6 +22,7 @@ mod yaml;
 
 use std::{fs::File, io::Read, path::Path};
 
+pub use block::{PolicyBlock, policy_schema, route};
 pub use problem::{LoadError, Problem, Problems};
 pub use reference::{EXAMPLE, reference};
 pub use schema::schema;

@@ -22,6 +22,12 @@ pub(super) fn shared() -> &'static Value {
     &SCHEMA
 }
 
+/// What a type of the file is called in `$defs`.
+pub(super) fn definition(name: &str) -> &'static Value {
+    let found = SCHEMA["$defs"].get(name);
+    found.expect("schemars defines each type of the file by its name")
+}
+
 /// The schema that a `$ref` stands for; any other is itself.
 pub(super) fn resolve(schema: &Value) -> &Value {
     let Some(reference) = schema["$ref"].as_str() else { return schema };

@@ -15,9 +15,14 @@ use super::{
 
 /// Reports what is wrong in `file`, and gives what isn't.
 pub fn check(file: Node, problems: &mut Problems) -> Node {
+    check_as(schema::shared(), file, problems)
+}
+
+/// The same for a part of a file, by its part of the schema.
+pub fn check_as(schema: &Value, file: Node, problems: &mut Problems) -> Node {
     let at = file.at;
     let mut check = Check { problems, path: Path::default() };
-    let checked = check.node(schema::shared(), file);
+    let checked = check.node(schema, file);
     checked.unwrap_or_else(|| Node { at, kind: Kind::Map(Vec::new()) })
 }
 

@@ -7,10 +7,25 @@
 //! publishes what stands and says that it changed; what becomes of it is for
 //! others.
 
+mod client;
+mod cluster;
+mod failure;
+mod memory;
 mod object;
 pub mod pods;
+mod request;
+mod state;
+mod store;
+mod translate;
+mod watch;
+mod wire;
 
+pub use client::ConnectError;
+pub use cluster::{Changes, Cluster, Namespaces, Pods};
+pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
     Service, ServiceKind, ServicePort, Slice, SlicePort, Watched, Workload,
 };
+pub use state::{Progress, WatchState, WatchStatus};
+pub use watch::{Change, Selector, watch};

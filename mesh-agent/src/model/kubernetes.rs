@@ -17,6 +17,9 @@ pub struct Kubernetes {
     pub services: KubernetesServices,
     /// Of the services that nobody wrote down: `defaults.policy`.
     pub policy: Policy,
+    /// The same as it is written: the policies of the cluster are merged over
+    /// it key by key.
+    pub policy_block: serde_json::Value,
     /// `policy` says how localities rank; else each Service does.
     pub own_locality: bool,
     /// Of the services that nobody wrote down.
@@ -75,6 +78,7 @@ impl Default for Kubernetes {
             cluster_domain: "cluster.local".to_owned(),
             services: KubernetesServices::default(),
             policy: Policy::default(),
+            policy_block: serde_json::Value::Object(serde_json::Map::new()),
             own_locality: false,
             on_agent_failure: OnAgentFailure::default(),
         }

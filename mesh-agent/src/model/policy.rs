@@ -1,6 +1,6 @@
 //! How a service's traffic is treated.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
 
 use super::{
     AdaptiveConcurrency, Algorithm, Bandwidth, ConnectionLimits, Failover, HashOn, HealthCheck,
@@ -27,9 +27,16 @@ pub struct Policy {
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     pub connections: ConnectionLimits,
     pub timeouts: Timeouts,
+    /// Of single ports, where it isn't this one.
+    pub ports: BTreeMap<NonZeroU16, Arc<Policy>>,
 }
 
 impl Policy {
+    /// What holds for this port.
+    pub fn of(&self, port: NonZeroU16) -> &Self {
+        self.ports.get(&port).map_or(self, |own| own)
+    }
+
     /// As Kubernetes', where `sessionAffinity` names no other.
     pub const AFFINITY: Duration = Duration::from_secs(3 * 3600);
 

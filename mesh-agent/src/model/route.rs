@@ -1,6 +1,6 @@
 //! HTTP routes of a service: the model of Gateway API's `HTTPRoute`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
 
 use super::{Retry, ServiceName};
 
@@ -9,6 +9,8 @@ use super::{Retry, ServiceName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub name: String,
+    /// Those of the service's ports that it holds for; all where empty.
+    pub ports: Vec<NonZeroU16>,
     /// Lower case; `*.example.org` matches any one or more labels. All where empty.
     pub hosts: Vec<String>,
     /// Any of them; all requests where empty.
@@ -27,6 +29,7 @@ pub struct RouteMatch {
     /// Upper case.
     pub method: Option<String>,
     pub headers: Vec<HeaderMatch>,
+    pub query: Vec<QueryMatch>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +45,19 @@ pub enum PathMatch {
 pub struct HeaderMatch {
     /// Lower case.
     pub name: String,
-    pub value: HeaderValueMatch,
+    pub value: ValueMatch,
+}
+
+/// Of the query's parameters with this name, the first counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// Decoded; its case counts.
+    pub name: String,
+    pub value: ValueMatch,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeaderValueMatch {
+pub enum ValueMatch {
     Exact(String),
     Regex(String),
     Present,
@@ -57,6 +68,9 @@ pub enum Filter {
     RequestHeaders(HeaderChanges),
     ResponseHeaders(HeaderChanges),
     Redirect(Redirect),
+    /// Answers that there is no route: what other routes leave over isn't the
+    /// service's own any more.
+    NotFound,
 }
 
 /// Names are lower case.
@@ -83,10 +97,13 @@ pub struct RouteBackend {
     /// Another service; this one where `None`.
     pub service: Option<ServiceName>,
     /// Of that service; the port that was connected to where `None`.
-    pub port: Option<std::num::NonZeroU16>,
+    pub port: Option<NonZeroU16>,
     /// Instances with all of these labels; all where empty.
     pub subset: Arc<BTreeMap<String, String>>,
     pub weight: u32,
+    /// Refers to what isn't there, or isn't allowed: its share of the requests
+    /// is answered by an error, as Gateway API demands.
+    pub unresolved: bool,
 }
 
 impl Redirect {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -17,9 +18,17 @@ use super::{
     port::{self, Kept},
 };
 use crate::{
-    model::{Discovered, Instance, Locality, ServiceName, ServiceSpec},
+    model::{Discovered, Instance, Locality, Route, ServiceName, ServiceSpec},
     route::Routes,
 };
+
+/// The routes of a service: of each port by itself, where any route holds for
+/// some ports only.
+#[derive(Debug, Default)]
+struct PortRoutes {
+    all: Arc<Routes>,
+    of: HashMap<NonZeroU16, Arc<Routes>>,
+}
 
 /// Owns what outlives a snapshot; the only writer.
 #[derive(Debug)]
@@ -35,7 +44,7 @@ pub struct Registry {
     /// By service: the labels that any route asks for.
     subsets: HashMap<ServiceName, Vec<Labels>>,
     /// Compiled once for a configuration.
-    routes: HashMap<ServiceName, Arc<Routes>>,
+    routes: HashMap<ServiceName, PortRoutes>,
     /// Addresses of the pods that this agent captures.
     captured: HashSet<IpAddr>,
     ports: HashMap<PortKey, Kept>,
@@ -248,18 +257,23 @@ impl Registry {
         let sets = self.discovered.get(&spec.name).into_iter().flatten();
         let instances: Vec<&Instance> =
             spec.static_instances.iter().chain(sets.flat_map(|set| set.iter())).collect();
-        let plan = port::Plan {
-            node: &self.node,
-            spec,
-            policy: &Arc::new(spec.policy.clone()),
-            instances: &instances,
-            subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
-            routes: &self.routes.get(&spec.name).cloned().unwrap_or_default(),
-            captured: &self.captured,
-            now: Instant::now(),
-        };
+        let routes = self.routes.get(&spec.name);
+        let no_routes = Arc::default();
+        let policy = Arc::new(spec.policy.clone());
+        let now = Instant::now();
         let ports = (spec.ports.iter())
             .map(|&port| {
+                let plan = port::Plan {
+                    node: &self.node,
+                    spec,
+                    policy: spec.policy.ports.get(&port.port).unwrap_or(&policy),
+                    instances: &instances,
+                    subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
+                    routes: routes
+                        .map_or(&no_routes, |all| all.of.get(&port.port).unwrap_or(&all.all)),
+                    captured: &self.captured,
+                    now,
+                };
                 let key = (spec.name.clone(), port.port.get(), port.protocol.transport());
                 let kept = self.ports.entry(key).or_insert_with(|| Kept::new(&self.health_changed));
                 Arc::new(port::build(&plan, port, kept))
@@ -297,9 +311,24 @@ fn subsets(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Vec<Labels>> {
     subsets
 }
 
-fn routes(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Arc<Routes>> {
+fn routes(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, PortRoutes> {
     let some = specs.iter().filter(|spec| !spec.routes.is_empty());
-    some.map(|spec| (spec.name.clone(), Arc::new(Routes::new(&spec.routes)))).collect()
+    some.map(|spec| (spec.name.clone(), PortRoutes::new(spec))).collect()
+}
+
+impl PortRoutes {
+    fn new(spec: &ServiceSpec) -> Self {
+        if spec.routes.iter().all(|route| route.ports.is_empty()) {
+            return Self { all: Arc::new(Routes::new(&spec.routes)), of: HashMap::new() };
+        }
+        let of_port = |port: NonZeroU16| {
+            let holds = |route: &&Route| route.ports.is_empty() || route.ports.contains(&port);
+            let routes: Vec<Route> = spec.routes.iter().filter(holds).cloned().collect();
+            (port, Arc::new(Routes::new(&routes)))
+        };
+        let of = spec.ports.iter().map(|port| of_port(port.port)).collect();
+        Self { all: Arc::default(), of }
+    }
 }
 
 #[cfg(test)]

@@ -265,6 +265,7 @@ fn routes_get_balancers_over_their_subsets() {
             port: None,
             subset: labels("v2"),
             weight: 1,
+            unresolved: false,
         }],
         timeout: None,
         retry: None,

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, header, request};
 use regex::Regex;
 
 use super::rank::{HostRank, Rank};
-use crate::model::{self, HeaderValueMatch, PathMatch, RouteMatch};
+use crate::model::{self, PathMatch, RouteMatch, ValueMatch};
 
 /// One match of a route, ready to be asked.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Rule {
     path: Option<Path>,
     method: Option<Method>,
     headers: Vec<(HeaderName, Value)>,
+    query: Vec<(String, Text)>,
 }
 
 #[derive(Debug)]
@@ -30,6 +31,14 @@ enum Path {
 #[derive(Debug)]
 enum Value {
     Exact(HeaderValue),
+    Regex(Regex),
+    Present,
+}
+
+/// Of a query's parameter, decoded.
+#[derive(Debug)]
+enum Text {
+    Exact(String),
     Regex(Regex),
     Present,
 }
@@ -54,13 +63,11 @@ impl Rule {
         let headers = one.headers.iter().map(|header| {
             let name = HeaderName::try_from(&header.name).expect(VALIDATED);
             let value = match &header.value {
-                HeaderValueMatch::Exact(value) => {
+                ValueMatch::Exact(value) => {
                     Value::Exact(HeaderValue::from_bytes(value.as_bytes()).expect(VALIDATED))
                 }
-                HeaderValueMatch::Regex(pattern) => {
-                    Value::Regex(model::whole(pattern).expect(VALIDATED))
-                }
-                HeaderValueMatch::Present => Value::Present,
+                ValueMatch::Regex(pattern) => Value::Regex(model::whole(pattern).expect(VALIDATED)),
+                ValueMatch::Present => Value::Present,
             };
             (name, value)
         });
@@ -70,6 +77,7 @@ impl Rule {
             path,
             method: one.method.as_ref().map(|m| Method::try_from(m.as_str()).expect(VALIDATED)),
             headers: headers.collect(),
+            query: one.query.iter().map(|one| (one.name.clone(), Text::new(&one.value))).collect(),
         }
     }
 
@@ -80,6 +88,41 @@ impl Rule {
             && self.headers.iter().all(|(name, value)| {
                 head.headers.get_all(name).iter().any(|header| value.matches(header))
             })
+            && (self.query.is_empty() || self.asks(head.uri.query().unwrap_or_default()))
+    }
+
+    /// Whether the query has all its parameters.
+    fn asks(&self, query: &str) -> bool {
+        self.query.iter().all(|(name, text)| {
+            let mut given = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+            let first = given.find(|(given, _)| decoded(given).as_ref() == Some(name));
+            first.and_then(|(_, value)| decoded(value)).is_some_and(|value| text.matches(&value))
+        })
+    }
+}
+
+/// As forms write it; `None` where that isn't UTF-8.
+fn decoded(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    let bytes = percent_encoding::percent_decode_str(&spaced);
+    bytes.decode_utf8().ok().map(Cow::into_owned)
+}
+
+impl Text {
+    fn new(value: &ValueMatch) -> Self {
+        match value {
+            ValueMatch::Exact(text) => Self::Exact(text.clone()),
+            ValueMatch::Regex(pattern) => Self::Regex(model::whole(pattern).expect(VALIDATED)),
+            ValueMatch::Present => Self::Present,
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == text,
+            Self::Regex(regex) => regex.is_match(text),
+            Self::Present => true,
+        }
     }
 }
 

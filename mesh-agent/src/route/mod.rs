@@ -41,6 +41,8 @@ pub struct Route {
     pub request: Changes,
     pub response: Changes,
     pub redirect: Option<Redirect>,
+    /// It answers that there is no route.
+    pub not_found: bool,
     /// By weight; the service's own instances where empty.
     pub backends: Vec<RouteBackend>,
     /// `Some(ZERO)` is no limit; `None` is the policy's.
@@ -103,6 +105,7 @@ impl Route {
             request: Changes::default(),
             response: Changes::default(),
             redirect: None,
+            not_found: false,
             backends: route.backends.clone(),
             timeout: route.timeout,
             retry: route.retry.clone(),
@@ -112,6 +115,7 @@ impl Route {
                 Filter::RequestHeaders(changes) => compiled.request = Changes::new(changes),
                 Filter::ResponseHeaders(changes) => compiled.response = Changes::new(changes),
                 Filter::Redirect(to) => compiled.redirect = Some(Redirect::new(to)),
+                Filter::NotFound => compiled.not_found = true,
             }
         }
         compiled

@@ -35,6 +35,7 @@ pub struct Rank {
     path: (Kind, usize),
     method: bool,
     headers: usize,
+    query: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +53,11 @@ impl Rank {
             Some(PathMatch::Regex(_)) => (Kind::Regex, 0),
             Some(PathMatch::Exact(path)) => (Kind::Exact, path.len()),
         };
-        Self { path, method: one.method.is_some(), headers: one.headers.len() }
+        Self {
+            path,
+            method: one.method.is_some(),
+            headers: one.headers.len(),
+            query: one.query.len(),
+        }
     }
 }

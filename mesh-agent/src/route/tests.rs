@@ -4,12 +4,11 @@ use http::{Request, request};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{
-    HeaderChanges, HeaderMatch, HeaderValueMatch, PathMatch, RouteMatch, ServiceName,
-};
+use crate::model::{HeaderChanges, HeaderMatch, PathMatch, RouteMatch, ServiceName, ValueMatch};
 
 fn route(name: &str, hosts: &[&str], matches: Vec<RouteMatch>) -> model::Route {
     model::Route {
+        ports: Vec::new(),
         name: name.to_owned(),
         hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
         matches,
@@ -37,7 +36,7 @@ fn regex(text: &str) -> RouteMatch {
 }
 
 fn header(name: &str, value: &str) -> HeaderMatch {
-    HeaderMatch { name: name.into(), value: HeaderValueMatch::Exact(value.into()) }
+    HeaderMatch { name: name.into(), value: ValueMatch::Exact(value.into()) }
 }
 
 fn request(method: &str, uri: &str, fields: &[(&str, &str)]) -> request::Parts {
@@ -124,8 +123,8 @@ fn hosts() {
 fn methods_and_headers() {
     let get = RouteMatch { method: Some("GET".into()), ..RouteMatch::default() };
     let two = vec![header("x-a", "1"), header("x-b", "2")];
-    let present = HeaderMatch { name: "x-c".into(), value: HeaderValueMatch::Present };
-    let like = HeaderMatch { name: "x-d".into(), value: HeaderValueMatch::Regex("[0-9]+".into()) };
+    let present = HeaderMatch { name: "x-c".into(), value: ValueMatch::Present };
+    let like = HeaderMatch { name: "x-d".into(), value: ValueMatch::Regex("[0-9]+".into()) };
     let with = |headers| RouteMatch { headers, ..RouteMatch::default() };
     let routes = Routes::new(&[
         route("one", &[], vec![with(vec![header("x-a", "1")])]),
@@ -156,6 +155,7 @@ fn backends_share_exactly() {
         port: None,
         subset: Arc::default(),
         weight,
+        unresolved: false,
     };
     let mut canary = route("canary", &[], vec![]);
     canary.backends = vec![backend("a", 90), backend("none", 0), backend("b", 10)];
@@ -260,7 +260,7 @@ fn reference(routes: &[model::Route], head: &request::Parts) -> Option<String> {
                     head.headers.iter().any(|(name, value)| {
                         name.as_str() == wanted.name
                             && match &wanted.value {
-                                HeaderValueMatch::Exact(exact) => value == exact.as_str(),
+                                ValueMatch::Exact(exact) => value == exact.as_str(),
                                 _ => true,
                             }
                     })
@@ -296,11 +296,16 @@ fn any_match() -> impl Strategy<Value = RouteMatch> {
         vec![
             header("x-a", "1"),
             header("x-b", "2"),
-            HeaderMatch { name: "x-c".into(), value: HeaderValueMatch::Present },
+            HeaderMatch { name: "x-c".into(), value: ValueMatch::Present },
         ],
         0..=3,
     );
-    (path, method, headers).prop_map(|(path, method, headers)| RouteMatch { path, method, headers })
+    (path, method, headers).prop_map(|(path, method, headers)| RouteMatch {
+        path,
+        method,
+        headers,
+        query: Vec::new(),
+    })
 }
 
 proptest! {

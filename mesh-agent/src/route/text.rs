@@ -1,6 +1,6 @@
 //! Routes in words, for commands.
 
-use crate::model::{Filter, HeaderChanges, HeaderValueMatch, PathMatch, Route, RouteMatch};
+use crate::model::{Filter, HeaderChanges, PathMatch, Route, RouteMatch, ValueMatch};
 
 /// Which requests take it, one line for each match.
 pub fn conditions(route: &Route) -> Vec<String> {
@@ -36,9 +36,16 @@ fn condition(one: &RouteMatch) -> String {
     }
     for header in &one.headers {
         parts.push(match &header.value {
-            HeaderValueMatch::Exact(value) => format!("{}: {value}", header.name),
-            HeaderValueMatch::Regex(regex) => format!("{} like {regex}", header.name),
-            HeaderValueMatch::Present => format!("with {}", header.name),
+            ValueMatch::Exact(value) => format!("{}: {value}", header.name),
+            ValueMatch::Regex(regex) => format!("{} like {regex}", header.name),
+            ValueMatch::Present => format!("with {}", header.name),
+        });
+    }
+    for parameter in &one.query {
+        parts.push(match &parameter.value {
+            ValueMatch::Exact(value) => format!("?{}={value}", parameter.name),
+            ValueMatch::Regex(regex) => format!("?{} like {regex}", parameter.name),
+            ValueMatch::Present => format!("with ?{}", parameter.name),
         });
     }
     parts.join(", ")
@@ -59,6 +66,7 @@ pub fn actions(route: &Route) -> Vec<String> {
                 actions
                     .push(format!("redirected ({}) to {scheme}://{host}{port}{path}", to.status));
             }
+            Filter::NotFound => actions.push("answered with 404: no route".to_owned()),
         }
     }
     if let Some(timeout) = route.timeout {

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{same::same, section::section};
+use super::{Policy, same::same, section::section};
 use crate::{
     config::text::{AbsolutePath, Hostname, KubernetesName, NodeName},
     model::{self, KubernetesSource as Source},
@@ -77,12 +77,11 @@ impl KubernetesSource {
 }
 
 impl Kubernetes {
-    /// `policy` is that of `defaults`, and `own_locality` whether it says how
-    /// localities rank.
+    /// `policy` is that of `defaults`, which are written so.
     pub fn model(
         self,
         policy: model::Policy,
-        own_locality: bool,
+        defaults: &Policy,
         on_agent_failure: model::OnAgentFailure,
     ) -> model::Kubernetes {
         let environment = || std::env::var("NODE_NAME").ok();
@@ -93,7 +92,9 @@ impl Kubernetes {
             cluster_domain: self.cluster_domain.0,
             services: self.services.into(),
             policy,
-            own_locality,
+            policy_block: serde_json::to_value(defaults)
+                .expect("a policy is text, numbers and mappings by text"),
+            own_locality: defaults.locality.is_some(),
             on_agent_failure,
         }
     }

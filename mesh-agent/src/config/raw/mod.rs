@@ -20,7 +20,7 @@ pub use node::{Admin, Capture, Dns, Limits, Locality};
 pub use policy::{
     AdaptiveConcurrency, Bandwidth, Defaults, Failover, HealthCheck, Policy, RateLimit, Retry, on,
 };
-pub use route::{Filters, HeaderMatch, Route, RouteBackend};
+pub use route::{Filters, HeaderMatch, QueryMatch, Route, RouteBackend};
 pub use section::{Over, Several};
 pub use service::{Endpoint, OnAgentFailure, Port, Service};
 pub use source::{DnsSource, HttpSource};

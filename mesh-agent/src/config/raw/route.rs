@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     config::text::{
-        Duration, HeaderName, HeaderValue, Headers, HostPattern, Labels, Method, Name, Pattern,
-        RequestPath,
+        Duration, HeaderName, HeaderValue, Headers, HostPattern, Labels, Method, Name, Parameter,
+        Pattern, RequestPath,
     },
-    model::{self, HeaderValueMatch, RouteMatch as Match},
+    model::{self, RouteMatch as Match, ValueMatch},
 };
 
 /// Which requests, and where they go.
@@ -56,6 +56,9 @@ pub struct RouteMatch {
     /// All of these headers.
     #[schemars(length(max = 64))]
     pub headers: Vec<HeaderMatch>,
+    /// All of these parameters of the query.
+    #[schemars(length(max = 64))]
+    pub query: Vec<QueryMatch>,
 }
 
 section! {
@@ -76,6 +79,19 @@ section! {
         name: HeaderName,
         /// The whole value.
         exact: HeaderValue,
+        /// Of the whole value.
+        regex: Pattern,
+        /// `true`: with any value.
+        present: bool,
+    }
+
+    /// A parameter of the query, decoded; one of `exact`, `regex` and `present`. Where it is given several times, the first counts.
+    #[schemars(extend("required" = ["name"]))]
+    pub struct QueryMatch {
+        /// Of the parameter; its case counts.
+        name: Parameter,
+        /// The whole value.
+        exact: String,
         /// Of the whole value.
         regex: Pattern,
         /// `true`: with any value.
@@ -157,6 +173,7 @@ impl Route {
         let retry = own.map(|own| own.over(retry.unwrap_or(&Retry::default())).model());
         Some(model::Route {
             name: self.name.as_ref().map_or_else(|| format!("route-{index}"), |n| n.0.clone()),
+            ports: Vec::new(),
             hosts: self.hosts.iter().map(|host| host.0.clone()).collect(),
             matches: self.matches.iter().map(RouteMatch::model).collect::<Option<_>>()?,
             filters: self.filters.model(),
@@ -176,6 +193,7 @@ impl RouteMatch {
             },
             method: self.method.as_ref().map(|method| method.0.clone()),
             headers: self.headers.iter().map(HeaderMatch::model).collect::<Option<_>>()?,
+            query: self.query.iter().map(QueryMatch::model).collect::<Option<_>>()?,
         })
     }
 }
@@ -207,11 +225,30 @@ impl HeaderMatch {
     }
 
     fn model(&self) -> Option<model::HeaderMatch> {
-        let exact = self.exact.as_ref().map(|value| HeaderValueMatch::Exact(value.0.clone()));
-        let regex = || self.regex.as_ref().map(|value| HeaderValueMatch::Regex(value.0.clone()));
+        let exact = self.exact.as_ref().map(|value| ValueMatch::Exact(value.0.clone()));
+        let regex = || self.regex.as_ref().map(|value| ValueMatch::Regex(value.0.clone()));
         Some(model::HeaderMatch {
             name: self.name.as_ref()?.0.clone(),
-            value: exact.or_else(regex).unwrap_or(HeaderValueMatch::Present),
+            value: exact.or_else(regex).unwrap_or(ValueMatch::Present),
+        })
+    }
+}
+
+impl QueryMatch {
+    /// What is written, by its keys.
+    pub fn kinds(&self) -> usize {
+        [self.exact.is_some(), self.regex.is_some(), self.present.is_some()]
+            .into_iter()
+            .filter(|&is| is)
+            .count()
+    }
+
+    fn model(&self) -> Option<model::QueryMatch> {
+        let exact = self.exact.as_ref().map(|value| ValueMatch::Exact(value.clone()));
+        let regex = || self.regex.as_ref().map(|value| ValueMatch::Regex(value.0.clone()));
+        Some(model::QueryMatch {
+            name: self.name.as_ref()?.0.clone(),
+            value: exact.or_else(regex).unwrap_or(ValueMatch::Present),
         })
     }
 }
@@ -272,6 +309,7 @@ impl RouteBackend {
             port: self.port,
             subset: Arc::new(self.subset.texts()),
             weight: self.weight.unwrap_or(model::RouteBackend::WEIGHT),
+            unresolved: false,
         }
     }
 }

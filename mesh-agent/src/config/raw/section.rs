@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::config::text::{
-    Duration, HashOn, HeaderName, HeaderValue, Headers, LimitBy, Percent, RequestPath, Size,
-    StatusRange,
+    Duration, HashOn, HeaderName, HeaderValue, Headers, LimitBy, Parameter, Percent, RequestPath,
+    Size, StatusRange,
 };
 
 /// Merging, key by key.
@@ -79,7 +79,7 @@ pub(super) use {section, values};
 
 values! {
     bool u8 u16 u32 f64 String NonZeroU16 Duration Size Percent Headers HashOn LimitBy HeaderName
-    HeaderValue RequestPath StatusRange
+    HeaderValue Parameter RequestPath StatusRange
 }
 
 impl<T: Over> Over for Option<T> {

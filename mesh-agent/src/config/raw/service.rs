@@ -143,6 +143,25 @@ pub struct Endpoint {
     pub labels: Labels,
 }
 
+impl Service {
+    /// One with these ports and this policy, and nothing else.
+    pub fn holding(policy: Policy, ports: &[model::Port], path: model::PathChoice) -> Self {
+        let port =
+            |port: &model::Port| Port { port: Some(port.port), protocol: port.protocol.into() };
+        Self {
+            name: None,
+            address: None,
+            hostnames: Vec::new(),
+            ports: Some(ports.iter().map(port).collect()),
+            path: path.into(),
+            on_agent_failure: None,
+            endpoints: Endpoints::default(),
+            routes: Vec::new(),
+            policy,
+        }
+    }
+}
+
 fn weight() -> u16 {
     model::Weight::default().0
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{check, parse, service};
 use crate::model::{
-    Filter, HeaderMatch, HeaderValueMatch, PathMatch, Redirect, RetryOn, Route, RouteMatch,
+    Filter, HeaderMatch, PathMatch, Redirect, RetryOn, Route, RouteMatch, ValueMatch,
 };
 
 const OTHER: &str =
@@ -46,9 +46,9 @@ fn matches() {
                 path: Some(PathMatch::Exact("/a".into())),
                 method: Some("GET".into()),
                 headers: vec![
-                    header("x-a", HeaderValueMatch::Exact("b".into())),
-                    header("x-c", HeaderValueMatch::Regex("d+".into())),
-                    header("x-e", HeaderValueMatch::Present),
+                    header("x-a", ValueMatch::Exact("b".into())),
+                    header("x-c", ValueMatch::Regex("d+".into())),
+                    header("x-e", ValueMatch::Present),
                 ],
             },
             RouteMatch { path: Some(PathMatch::Prefix("/f/".into())), ..Default::default() },

@@ -25,6 +25,10 @@ pub struct RequestPath(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(pub String);
 
+/// Of the name of a query parameter, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter(pub String);
+
 /// Statuses of HTTP, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRange(pub (u16, u16));
@@ -199,5 +203,23 @@ impl Form for StatusRange {
             (first, last) if first == last => first.to_string(),
             (first, last) => format!("{first}-{last}"),
         }
+    }
+}
+
+impl Form for Parameter {
+    const FORMAT: &'static str = "query-parameter";
+    const PATTERN: &'static str = "^.{1,256}$";
+    const EXPECTED: &'static str = "a query parameter's name, decoded, such as `version`";
+    const EXAMPLES: &'static [&'static str] = &["version"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+            return Err(format!("must be {}, of 1 to 256 characters", Self::EXPECTED));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn write(&self) -> String {
+        self.0.clone()
     }
 }

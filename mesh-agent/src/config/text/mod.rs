@@ -11,7 +11,9 @@ mod quantity;
 
 pub use address::{Ip, Listen, Server, Url};
 pub use choice::{HashOn, LimitBy, Removal};
-pub use http::{HeaderName, HeaderValue, HostPattern, Method, Pattern, RequestPath, StatusRange};
+pub use http::{
+    HeaderName, HeaderValue, HostPattern, Method, Parameter, Pattern, RequestPath, StatusRange,
+};
 pub use kubernetes::{KubernetesName, NodeName};
 pub use name::{AbsolutePath, DomainName, Hostname, LabelName, LabelValue, Name, Place};
 pub use pairs::{Headers, Labels};
@@ -90,6 +92,6 @@ macro_rules! forms {
 
 forms! {
     AbsolutePath DomainName Duration HashOn HeaderName HeaderValue HostPattern Hostname Ip
-    KubernetesName LabelName LabelValue LimitBy Listen Method Name NodeName Pattern Percent Place
-    Removal RequestPath Server Size StatusRange Url
+    KubernetesName LabelName LabelValue LimitBy Listen Method Name NodeName Parameter Pattern
+    Percent Place Removal RequestPath Server Size StatusRange Url
 }

@@ -81,10 +81,40 @@ pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
         locality: raw.locality.into(),
         kubernetes: raw.kubernetes.model(
             defaults,
-            raw.defaults.policy.locality.is_some(),
+            &raw.defaults.policy,
             raw.on_agent_failure.into(),
         ),
     }
+}
+
+/// Of a policy by itself, the root of its tree.
+pub fn policy_block(policy: &super::raw::Policy, reporter: &mut Reporter<'_>) {
+    policy::check(&[], policy, None, reporter);
+}
+
+/// Of a policy that stands at `policy` of its tree, for a service that isn't
+/// in any file.
+pub fn policy_of_service(
+    policy: &super::raw::Policy,
+    ports: &[model::Port],
+    path: model::PathChoice,
+    under: &super::raw::Policy,
+    reporter: &mut Reporter<'_>,
+) {
+    let service = super::raw::Service::holding(policy.clone(), ports, path);
+    policy::check_service(&[], &service, under, reporter);
+    let whole = policy.over(under).model();
+    for port in ports {
+        if let Err(conflict) = path.resolve(port.protocol, &whole) {
+            reporter
+                .report(&["policy".into()], format!("doesn't fit port {}: {conflict}", port.port));
+        }
+    }
+}
+
+/// Of a route by itself, the root of its tree.
+pub fn route_block(route: &super::raw::Route, reporter: &mut Reporter<'_>) {
+    route::check_one(&policy::At(Vec::new()), route, reporter);
 }
 
 /// `None` where a key that must be there isn't, which has been reported.

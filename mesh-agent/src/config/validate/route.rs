@@ -7,7 +7,9 @@ use super::{
     policy::{self, At},
 };
 use crate::{
-    config::raw::{File, Filters, HeaderMatch, Over, Policy, Route, RouteBackend, Service},
+    config::raw::{
+        File, Filters, HeaderMatch, Over, Policy, QueryMatch, Route, RouteBackend, Service,
+    },
     model::Protocol,
 };
 
@@ -29,11 +31,16 @@ pub fn check(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut R
             let message = format!("`{}` is the name of another route of the service", name.0);
             reporter.report(&at.key("name").0, message);
         }
-        matches(&at, route, reporter);
-        filters(&at.key("filters"), &route.filters, reporter);
+        check_one(&at, route, reporter);
         backends(&at, route, service, file, reporter);
         attempts(&at, route, &policy, reporter);
     }
+}
+
+/// What can be said without its service.
+pub fn check_one(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
+    matches(at, route, reporter);
+    filters(&at.key("filters"), &route.filters, reporter);
 }
 
 fn matches(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
@@ -45,6 +52,7 @@ fn matches(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
             let message = "must have one of `exact`, `prefix` and `regex`".into();
             reporter.missing(&at.key("path").0, message);
         }
+        parameters(&at.key("query"), &one.query, reporter);
         for (index, header) in one.headers.iter().enumerate() {
             self::header(&at.key("headers").key(index), header, reporter);
             let before = &one.headers[..index];
@@ -62,6 +70,23 @@ fn header(at: &At<'_>, header: &HeaderMatch, reporter: &mut Reporter<'_>) {
     } else if header.present == Some(false) {
         let message = "can only be `true`: absence can't be asked for";
         reporter.report(&at.key("present").0, message.into());
+    }
+}
+
+fn parameters(at: &At<'_>, query: &[QueryMatch], reporter: &mut Reporter<'_>) {
+    for (index, one) in query.iter().enumerate() {
+        let at = at.key(index);
+        if one.kinds() != 1 {
+            reporter.missing(&at.0, "must have one of `exact`, `regex` and `present`".into());
+        } else if one.present == Some(false) {
+            let message = "can only be `true`: absence can't be asked for";
+            reporter.report(&at.key("present").0, message.into());
+        }
+        let before = &query[..index];
+        if one.name.is_some() && before.iter().any(|other| other.name == one.name) {
+            let message = "is asked for twice: write one condition";
+            reporter.report(&at.key("name").0, message.into());
+        }
     }
 }
 

@@ -31,4 +31,8 @@ impl Watched for Namespace {
     fn key(&self) -> Key {
         self.key.clone()
     }
+
+    fn key_of(wire: &Wire) -> Key {
+        wire.metadata.key()
+    }
 }

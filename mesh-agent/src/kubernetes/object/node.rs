@@ -36,4 +36,8 @@ impl Watched for Node {
     fn key(&self) -> Key {
         self.key.clone()
     }
+
+    fn key_of(wire: &Wire) -> Key {
+        wire.metadata.key()
+    }
 }

@@ -111,4 +111,8 @@ impl Watched for Pod {
     fn key(&self) -> Key {
         Key { namespace: Arc::clone(&self.namespace), name: Arc::clone(&self.name) }
     }
+
+    fn key_of(wire: &Wire) -> Key {
+        wire.metadata.key()
+    }
 }

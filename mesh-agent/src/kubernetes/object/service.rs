@@ -123,6 +123,10 @@ impl Watched for Service {
     fn key(&self) -> Key {
         self.key.clone()
     }
+
+    fn key_of(wire: &Wire) -> Key {
+        wire.metadata.key()
+    }
 }
 
 impl Port {
@@ -160,6 +164,16 @@ fn affinity(spec: &Spec) -> Option<Duration> {
     let config = spec.session_affinity_config.as_ref();
     let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
     Some(seconds.map_or(AFFINITY, |seconds| Duration::from_secs(seconds.into())))
+}
+
+/// `http (80)`, as an operator would look for it.
+impl std::fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.name {
+            "" => write!(f, "{}", self.port),
+            name => write!(f, "{name} ({})", self.port),
+        }
+    }
 }
 
 /// In the state file.

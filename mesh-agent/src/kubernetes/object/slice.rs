@@ -147,11 +147,12 @@ impl Watched for Slice {
             "FQDN" => |_| None,
             other => return Err(format!("its `addressType` {other:?} is unknown")),
         };
+        let key = Self::key_of(&wire);
         let fqdn = wire.address_type == "FQDN";
         let endpoints = wire.endpoints.into_iter().flatten().filter(|_| !fqdn);
         let ports = wire.ports.into_iter().flatten();
         Ok(Self {
-            key: Key::new(&wire.metadata.namespace, &wire.metadata.name),
+            key,
             service: wire.metadata.labels.unwrap_or_default().service.into(),
             endpoints: endpoints
                 .map(|endpoint| endpoint.kept(&wire.address_type, parse))
@@ -162,6 +163,10 @@ impl Watched for Slice {
 
     fn key(&self) -> Key {
         self.key.clone()
+    }
+
+    fn key_of(wire: &Wire) -> Key {
+        Key::new(&wire.metadata.namespace, &wire.metadata.name)
     }
 }
 

@@ -17,6 +17,9 @@ pub trait Watched: Sized + Send + 'static {
     fn read(wire: Self::Wire) -> Result<Self, String>;
 
     fn key(&self) -> Key;
+
+    /// The same, of what may turn out to be unreadable.
+    fn key_of(wire: &Self::Wire) -> Key;
 }
 
 /// Where a resource is found at the API server.

@@ -35,6 +35,10 @@ pub(super) enum Failure {
     NoTunnel,
     #[error("no whole response within policy.timeout.request, or the route's timeout")]
     RequestTimeout,
+    #[error("no route of the service takes this request")]
+    NoRoute,
+    #[error("the route sends this request to a backend that isn't there, or that it may not name")]
+    NoBackend,
     /// A route's answer: nothing has failed.
     #[error("redirected to {location}")]
     Redirect { status: StatusCode, location: String },
@@ -71,6 +75,8 @@ impl Failure {
             Self::PerTryTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "per-try-timeout", 4),
             Self::NoTunnel => (StatusCode::NOT_IMPLEMENTED, "no-tunnel", 12),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request-timeout", 4),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", 12),
+            Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, "no-backend", 14),
             Self::Redirect { status, .. } => (*status, "redirect", 12),
         }
     }

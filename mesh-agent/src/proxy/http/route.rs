@@ -27,7 +27,13 @@ impl Exchange<'_> {
             let location = location.ok_or(Failure::Malformed("there is no Host"))?;
             return Err(Failure::Redirect { status: redirect.status, location });
         }
+        if route.not_found {
+            return Err(Failure::NoRoute);
+        }
         if let Some(backend) = route.backend(random()) {
+            if backend.unresolved {
+                return Err(Failure::NoBackend);
+            }
             self.send_to(backend)?;
         }
         route.request.apply_to_request(head);

@@ -85,6 +85,7 @@ impl Policy {
             adaptive_concurrency: on(&self.adaptive_concurrency).map(AdaptiveConcurrency::model),
             connections: self.connections.as_ref().map_or(fallback.connections, Connections::model),
             timeouts: self.timeout.as_ref().map_or(fallback.timeouts, Timeout::model),
+            ports: fallback.ports,
         }
     }
 

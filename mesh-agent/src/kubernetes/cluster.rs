@@ -1,0 +1,315 @@
+//! The cluster as a whole: its watches, and what they found.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Change, ConnectError, Key, Memory, Namespace, Node, Pod, Progress, Selector, Service, Slice,
+    WatchStatus, Watched,
+    client::{self, Way},
+    memory,
+    store::{Dirty, Store},
+    translate,
+};
+use crate::model::{
+    Instance, Kubernetes, KubernetesServices, KubernetesSource, Locality, ServiceSpec,
+};
+
+/// Follows a cluster, and knows what stands of it.
+pub struct Cluster {
+    way: Way,
+    /// This node's name; empty is unknown.
+    node: Arc<str>,
+    state: Mutex<State>,
+    changed: Notify,
+    pods: watch::Sender<Pods>,
+    captured: watch::Sender<Namespaces>,
+    watches: Watches,
+}
+
+/// This node's pods; those that have ended too, until they are deleted.
+pub type Pods = Arc<[Arc<Pod>]>;
+/// Names of the captured namespaces.
+pub type Namespaces = Arc<BTreeSet<Arc<str>>>;
+
+#[derive(Default)]
+struct State {
+    store: Store,
+    dirty: Dirty,
+}
+
+struct Watches {
+    services: Arc<Progress>,
+    slices: Arc<Progress>,
+    namespaces: Arc<Progress>,
+    nodes: Arc<Progress>,
+    /// `None` where nobody said which node this is.
+    pods: Option<Arc<Progress>>,
+}
+
+/// What has changed since it was last asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// [`Cluster::services`] or [`Cluster::locality`].
+    pub services: bool,
+    /// [`Cluster::instances`] of these Services.
+    pub instances: HashSet<Key>,
+}
+
+impl Cluster {
+    /// Nothing is asked yet. `memory` is what an earlier run knew.
+    pub async fn new(settings: &Kubernetes, memory: Memory) -> Result<Self, ConnectError> {
+        let way = client::way(settings).await?;
+        let known = memory.cluster == way.url && memory.node == settings.node;
+        let mut state = State::default();
+        if known {
+            state.store = memory.into_store(&mut state.dirty);
+        }
+        let store = &state.store;
+        let progress = |resource: super::Resource, objects: usize| {
+            Arc::new(Progress::new(resource.to_string(), known.then_some(objects)))
+        };
+        let watches = Watches {
+            services: progress(Service::RESOURCE, store.services.len()),
+            slices: progress(Slice::RESOURCE, store.all_slices().count()),
+            namespaces: progress(Namespace::RESOURCE, store.namespaces.len()),
+            nodes: progress(Node::RESOURCE, store.nodes.len()),
+            pods: (!settings.node.is_empty()).then(|| progress(Pod::RESOURCE, store.pods.len())),
+        };
+        let pods = store.pods.values().cloned().collect();
+        let captured = Arc::new(store.captured());
+        Ok(Self {
+            way,
+            node: settings.node.as_str().into(),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            pods: watch::Sender::new(pods),
+            captured: watch::Sender::new(captured),
+            watches,
+        })
+    }
+
+    /// For what else is asked of the API server.
+    pub fn client(&self) -> kube::Client {
+        self.way.client.clone()
+    }
+
+    /// Begins to watch; the tasks end with `stop`.
+    pub fn start(self: &Arc<Self>, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+        let known = |keys: &dyn Fn(&Store) -> HashSet<Key>| keys(&self.state().store);
+        let services = known(&|store| store.services.keys().cloned().collect());
+        let slices = known(&|store| store.all_slices().map(|slice| slice.key.clone()).collect());
+        let namespaces = known(&|s| s.namespaces.values().map(|it| it.key.clone()).collect());
+        let nodes = known(&|store| store.nodes.values().map(|node| node.key.clone()).collect());
+        let all = Selector::default;
+        let Watches { services: w1, slices: w2, namespaces: w3, nodes: w4, pods: w5 } =
+            &self.watches;
+        self.follow(tasks, all(), services, w1, stop, |state, change| {
+            state.store.service(change, &mut state.dirty);
+        });
+        // What belongs to no Service is nobody's.
+        let owned = Selector { labels: Some("kubernetes.io/service-name".into()), ..all() };
+        self.follow(tasks, owned, slices, w2, stop, |state, change| {
+            state.store.slice(change, &mut state.dirty);
+        });
+        self.follow(tasks, all(), namespaces, w3, stop, |state, change| {
+            state.store.namespace(change, &mut state.dirty);
+        });
+        let node = Arc::clone(&self.node);
+        self.follow(tasks, all(), nodes, w4, stop, move |state, change| {
+            state.store.node(change, &node, &mut state.dirty);
+        });
+        if let Some(progress) = w5 {
+            let pods = known(&|store| store.pods.keys().cloned().collect());
+            let here = Selector { fields: Some(format!("spec.nodeName={}", self.node)), ..all() };
+            self.follow(tasks, here, pods, progress, stop, |state, change| {
+                state.store.pod(change, &mut state.dirty);
+            });
+        }
+    }
+
+    fn follow<K: Watched>(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        selector: Selector,
+        known: HashSet<Key>,
+        progress: &Arc<Progress>,
+        stop: &CancellationToken,
+        take: impl Fn(&mut State, Change<K>) + Send + 'static,
+    ) {
+        let cluster = Arc::clone(self);
+        let (listed, followed) = (Arc::clone(progress), Arc::clone(progress));
+        let sink = move |change| {
+            // Objects of a list that isn't complete yet wait for the rest: a
+            // Service of which half the slices are known must not be served.
+            let complete = listed.is_known();
+            take(&mut cluster.state(), change);
+            if complete {
+                cluster.publish();
+            }
+        };
+        let (client, stop) = (self.client(), stop.clone());
+        tasks.spawn(super::watch(client, selector, known, followed, sink, stop));
+    }
+
+    /// Tells those who wait.
+    fn publish(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.dirty.pods) {
+            self.pods.send_replace(state.store.pods.values().cloned().collect());
+        }
+        if std::mem::take(&mut state.dirty.captured) {
+            self.captured.send_replace(Arc::new(state.store.captured()));
+        }
+        if state.dirty.services || !state.dirty.instances.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until every watch has listed its objects, or said why it can't,
+    /// or knows them from an earlier run; no longer than `deadline`.
+    pub async fn first_lists(&self, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        for progress in self.watches() {
+            if !progress.is_known() && timeout_at(end, progress.first_outcome()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns once something has changed since [`Self::changes`] was called.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub fn changes(&self) -> Changes {
+        let mut state = self.state();
+        Changes {
+            services: std::mem::take(&mut state.dirty.services),
+            instances: std::mem::take(&mut state.dirty.instances),
+        }
+    }
+
+    /// This node's pods, now and from now on.
+    pub fn pods(&self) -> watch::Receiver<Pods> {
+        self.pods.subscribe()
+    }
+
+    /// The captured namespaces, now and from now on.
+    pub fn captured(&self) -> watch::Receiver<Namespaces> {
+        self.captured.subscribe()
+    }
+
+    /// The services of the mesh that nobody wrote down. None until all that
+    /// they rest on has been seen: a service without its instances would be
+    /// worse than one that the mesh leaves alone.
+    pub fn services(&self, settings: &Kubernetes) -> Vec<ServiceSpec> {
+        let Watches { services, slices, namespaces, .. } = &self.watches;
+        let needs_namespaces = settings.services == KubernetesServices::Captured;
+        let seen = services.is_known()
+            && slices.is_known()
+            && (!needs_namespaces || namespaces.is_known());
+        if !seen || settings.services == KubernetesServices::None {
+            return Vec::new();
+        }
+        let state = self.state();
+        let captured = |namespace: &str| {
+            let namespace = state.store.namespaces.get(namespace);
+            !needs_namespaces || namespace.is_some_and(|namespace| namespace.captured)
+        };
+        let wanted = state.store.services.values().filter(|it| captured(&it.key.namespace));
+        wanted.filter_map(|service| translate::spec(service, settings)).collect()
+    }
+
+    /// What is behind a Service; in words why there is nothing. `cloud` is
+    /// where the cluster is.
+    pub fn instances(
+        &self,
+        source: &KubernetesSource,
+        cloud: &str,
+    ) -> Result<Arc<[Instance]>, String> {
+        let state = self.state();
+        let store = &state.store;
+        let key =
+            Key { namespace: Arc::clone(&source.namespace), name: Arc::clone(&source.service) };
+        let Some(service) = store.services.get(&key) else {
+            return Err(match self.watches.services.is_known() {
+                true => "there is no such Service".to_owned(),
+                false => "the cluster's Services aren't known yet".to_owned(),
+            });
+        };
+        let of_node = |name: &str| {
+            let node = store.nodes.get(name);
+            node.map(|node| (node.region.clone(), node.zone.clone())).unwrap_or_default()
+        };
+        let (_, zone) = of_node(&self.node);
+        let place = translate::Place { node: &self.node, zone: &zone, cloud, of_node: &of_node };
+        translate::instances(service, store.slices_of(&key), source.port.as_ref(), &place)
+    }
+
+    /// Where this node is, as it says itself; `written` counts where it says
+    /// anything.
+    pub fn locality(&self, written: &Locality) -> Locality {
+        let state = self.state();
+        let node = state.store.nodes.get(&*self.node);
+        let or = |written: &str, found: &str| match written {
+            "" => found.to_owned(),
+            written => written.to_owned(),
+        };
+        Locality {
+            cloud: written.cloud.clone(),
+            region: or(&written.region, node.map_or("", |node| &node.region)),
+            zone: or(&written.zone, node.map_or("", |node| &node.zone)),
+            node: or(&written.node, &self.node),
+        }
+    }
+
+    pub fn status(&self) -> Vec<WatchStatus> {
+        self.watches().map(|progress| progress.status()).collect()
+    }
+
+    /// Whether something is new to the next run.
+    pub fn is_unsaved(&self) -> bool {
+        self.state().dirty.unsaved
+    }
+
+    /// Keeps what stands for the next run.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        // Nothing is kept of what isn't known, over what was.
+        let all = self.watches().all(|progress| progress.is_known());
+        if !all || !std::mem::take(&mut state.dirty.unsaved) {
+            return Ok(());
+        }
+        let text = memory::text(&state.store, &self.way.url, &self.node)?;
+        drop(state);
+        memory::save(&text, path)
+    }
+
+    fn watches(&self) -> impl Iterator<Item = &Arc<Progress>> {
+        let Watches { services, slices, namespaces, nodes, pods } = &self.watches;
+        [services, slices, namespaces, nodes].into_iter().chain(pods)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("url", &self.way.url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! What stands of the cluster, kept for the agent's next run: it may start
+//! while the API server is away.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Change, Namespace, Node, Pod, Service, Slice,
+    store::{Dirty, Store},
+};
+
+/// Raised when the file's content changes its meaning: another version's is
+/// not read.
+const VERSION: u32 = 1;
+/// Far above what fits the kernel's maps.
+const LONGEST: u64 = 512 << 20;
+
+/// The objects of an earlier run.
+#[derive(Debug, Default, Deserialize)]
+pub struct Memory {
+    version: u32,
+    /// Of whose cluster they are: the API server's URL.
+    pub(super) cluster: String,
+    /// The node that asked.
+    pub(super) node: String,
+    services: Vec<Service>,
+    slices: Vec<Slice>,
+    namespaces: Vec<Namespace>,
+    nodes: Vec<Node>,
+    pods: Vec<Pod>,
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    version: u32,
+    cluster: &'a str,
+    node: &'a str,
+    services: Vec<&'a Service>,
+    slices: Vec<&'a Slice>,
+    namespaces: Vec<&'a Namespace>,
+    nodes: Vec<&'a Node>,
+    pods: Vec<&'a Pod>,
+}
+
+impl Memory {
+    /// What an earlier run kept; empty, with a line in the log, where there is
+    /// nothing that can be read.
+    pub fn load(path: &Path) -> Self {
+        match read(path) {
+            Ok(Some(memory)) if memory.version == VERSION => memory,
+            Ok(None) => Self::default(),
+            Ok(Some(_)) => {
+                tracing::info!(path = %path.display(), "another version's cluster: not used");
+                Self::default()
+            }
+            Err(error) => {
+                tracing::warn!(
+                    path = %path.display(),
+                    %error,
+                    "can't read what an earlier agent knew of the cluster: it is asked first"
+                );
+                Self::default()
+            }
+        }
+    }
+
+    pub(super) fn into_store(self, dirty: &mut Dirty) -> Store {
+        let mut store = Store::default();
+        let node = self.node;
+        self.services.into_iter().for_each(|it| store.service(Change::Applied(it), dirty));
+        self.slices.into_iter().for_each(|it| store.slice(Change::Applied(it), dirty));
+        self.namespaces.into_iter().for_each(|it| store.namespace(Change::Applied(it), dirty));
+        self.nodes.into_iter().for_each(|it| store.node(Change::Applied(it), &node, dirty));
+        self.pods.into_iter().for_each(|it| store.pod(Change::Applied(it), dirty));
+        store
+    }
+}
+
+/// The file's text.
+pub(super) fn text(store: &Store, cluster: &str, node: &str) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Kept {
+        version: VERSION,
+        cluster,
+        node,
+        services: store.services.values().collect(),
+        slices: store.all_slices().collect(),
+        namespaces: store.namespaces.values().collect(),
+        nodes: store.nodes.values().collect(),
+        pods: store.pods.values().map(|pod| &**pod).collect(),
+    })
+}
+
+/// Replaces the file in one step: a crash leaves the old one or the new one.
+pub(super) fn save(text: &[u8], path: &Path) -> io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut file =
+        File::options().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(text)?;
+    drop(file);
+    fs::rename(fresh, path)
+}
+
+fn read(path: &Path) -> io::Result<Option<Memory>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    if file.take(LONGEST + 1).read_to_end(&mut text)? as u64 > LONGEST {
+        return Err(io::Error::other("it is too long to be ours"));
+    }
+    Ok(Some(serde_json::from_slice(&text)?))
+}
