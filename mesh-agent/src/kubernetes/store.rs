@@ -164,7 +164,7 @@ impl Store {
         let captured = self.namespaces.iter().filter(|(_, namespace)| namespace.captured);
         NodePods {
             pods: self.pods.values().cloned().collect(),
-            captured_namespaces: captured.map(|(name, _)| Arc::clone(name)).collect(),
+            captured_namespaces: Arc::new(captured.map(|(name, _)| Arc::clone(name)).collect()),
         }
     }
 
