@@ -100,6 +100,11 @@ pub fn service() -> ServiceView {
             connections: 1_200,
             requests: 34_567,
             errors: 1,
+            limited: vec![
+                ReasonView { name: "rate-limited".into(), count: 1_020 },
+                ReasonView { name: "connect".into(), count: 7 },
+            ],
+            dry_run: 15,
         }],
     }
 }
@@ -151,7 +156,7 @@ pub fn connection() -> ConnectionView {
             cgroup: "/sys/fs/cgroup/mesh/pod-a".into(),
             pod: Some(PodView {
                 namespace: "default".into(),
-                name: "productpage-v1-7d8c9".into(),
+                name: "web-7d8c9".into(),
                 service_account: "bookinfo".into(),
             }),
             netns: 4097,

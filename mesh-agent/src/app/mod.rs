@@ -12,6 +12,7 @@ mod discovery;
 mod explain;
 mod health;
 mod kernel;
+mod limits;
 mod metrics;
 mod namespaces;
 mod pods;

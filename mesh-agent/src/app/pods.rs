@@ -137,7 +137,7 @@ impl Selector {
     fn look_for_tree(&mut self) {
         let capture = &self.agent.settings().capture;
         let found = match &capture.kubepods {
-            Some(path) => Kubepods::at(path).ok(),
+            Some(path) => node::find_at(path),
             None => node::find(&datapath::cgroup2_mounts()),
         };
         if found == self.tree {
@@ -159,7 +159,7 @@ impl Selector {
         let folders = self.tree.as_ref().map(Kubepods::pods).unwrap_or_default();
         let before = kernel.captured().ids().clone();
         let by_uid: HashMap<&str, _> = (known.iter())
-            .flat_map(|known| &known.pods)
+            .flat_map(|known| known.pods.iter())
             .map(|pod| (pod.cgroup_uid(), pod))
             .collect();
 

@@ -52,17 +52,17 @@ fn row(connection: &ConnectionView) -> [String; 9] {
     ]
 }
 
-/// The pod; without Kubernetes, the last part of the cgroup's path is what
-/// people call it.
+/// The pod; without Kubernetes the process, and the last part of the cgroup's
+/// path, which is what people call the pod.
 fn who(who: &Who) -> String {
+    if let Some(pod) = &who.pod {
+        return format!("{}/{}", pod.namespace, pod.name);
+    }
     let process = match (who.process.as_str(), who.pid) {
         ("", 0) => "?".to_owned(),
         ("", pid) => format!("pid {pid}"),
         (process, pid) => format!("{process}[{pid}]"),
     };
-    if let Some(pod) = &who.pod {
-        return format!("{process} in {}/{}", pod.namespace, pod.name);
-    }
     match who.cgroup.rsplit('/').find(|part| !part.is_empty()) {
         Some(cgroup) => format!("{process} in {cgroup}"),
         None => process,

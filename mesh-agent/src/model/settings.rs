@@ -23,7 +23,7 @@ pub struct Capture {
     pub cgroups: Vec<PathBuf>,
     /// Cgroups below them that are left alone.
     pub exclude: Vec<PathBuf>,
-    /// The cgroup of all pods; found by itself where `None`.
+    /// The cgroup of all pods, or one above it; found by itself where `None`.
     pub kubepods: Option<PathBuf>,
     /// Folder on a bpffs that maps and links are pinned under; one agent each.
     pub pins: PathBuf,

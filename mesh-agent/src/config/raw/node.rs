@@ -18,7 +18,7 @@ pub struct Capture {
     /// Cgroups below `cgroups` that are left alone.
     #[schemars(length(max = 1024))]
     pub exclude: Vec<AbsolutePath>,
-    /// The cgroup in which the kubelet keeps all pods, with `kubernetes.enabled`; found by itself unless set.
+    /// The cgroup in which the kubelet keeps all pods, or one above it, with `kubernetes.enabled`. Found by itself unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubepods: Option<AbsolutePath>,
     /// Folder on a bpffs that maps and links are pinned under; every agent on a node needs its own.

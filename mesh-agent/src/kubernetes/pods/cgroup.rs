@@ -192,7 +192,7 @@ mod tests {
         #[test]
         fn both_drivers_say_the_same(uid in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}") {
             let systemd = format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
-            proptest::prop_assert_eq!(pod_uid(&systemd).as_ref(), Some(&uid));
+            proptest::prop_assert_eq!(pod_uid(&systemd), Some(uid.clone()));
             proptest::prop_assert_eq!(pod_uid(&format!("pod{uid}")), Some(uid));
         }
     }

@@ -49,8 +49,13 @@ pub fn find(roots: &[PathBuf]) -> Option<Kubepods> {
     None
 }
 
+/// The tree at this place, or below it.
+pub fn find_at(path: &Path) -> Option<Kubepods> {
+    if is_kubepods(name(path)) { Kubepods::at(path).ok() } else { find(&[path.to_owned()]) }
+}
+
 impl Kubepods {
-    pub fn at(path: &Path) -> io::Result<Self> {
+    fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), id: id(path)? })
     }
 

@@ -10,17 +10,17 @@ mod kubepods;
 mod selection;
 
 pub use cgroup::{PodCgroup, pod_of};
-pub use kubepods::{Folder, Kubepods, Watch, find};
+pub use kubepods::{Folder, Kubepods, Watch, find, find_at};
 pub use selection::{NotCaptured, is_captured};
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::Pod;
 
 /// What the cluster says of the pods of this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePods {
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Arc<[Arc<Pod>]>,
     /// Namespaces that have the label.
-    pub captured_namespaces: HashSet<Arc<str>>,
+    pub captured_namespaces: Arc<BTreeSet<Arc<str>>>,
 }
