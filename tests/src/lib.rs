@@ -9,6 +9,7 @@ mod cgroup;
 pub mod integrity;
 mod janitor;
 mod kubepods;
+mod overload;
 mod pod;
 mod process;
 pub mod server;
@@ -19,6 +20,7 @@ mod world;
 
 pub use agent::{Agent, agent_binary, beside_this_program, example};
 pub use kubepods::{Class, Driver, KubePod, Kubepods};
+pub use overload::Overload;
 pub use pod::{Pod, PodOptions};
 pub use process::{Process, output, text};
 pub use service::Service;

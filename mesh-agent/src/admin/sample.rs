@@ -129,6 +129,11 @@ pub fn service() -> ServiceView {
             connections: 1_200,
             requests: 34_567,
             errors: 1,
+            limited: vec![
+                ReasonView { name: "rate-limited".into(), count: 1_020 },
+                ReasonView { name: "connect".into(), count: 7 },
+            ],
+            dry_run: 15,
         }],
     }
 }

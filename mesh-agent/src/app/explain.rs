@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{agent::Agent, candidates, routes};
+use super::{agent::Agent, candidates, limits, routes};
 use crate::{
     admin::{ControlError, ExplainRequest, Explanation},
     model::{OnAgentFailure, Path as Way, Transport},
@@ -173,8 +173,14 @@ fn describe(
     explanation.algorithm = Some(port.policy.algorithm.to_string());
     explanation.scored_by = candidates::scored_by(port.policy.algorithm).map(str::to_owned);
     explanation.candidates = candidates::of_port(agent, port, address);
+    steps.extend(limits::of_connections(agent, port));
     let able: Vec<_> = explanation.candidates.iter().filter(|c| c.share > 0.0).collect();
+    let full = explanation.candidates.iter().any(|c| c.why.starts_with("out: at its limit"));
     steps.push(match able.len() {
+        0 if full => match port.path {
+            Way::Kernel => "all instances are at their limit: connect fails with EAGAIN".to_owned(),
+            Way::Proxy => "all instances are at their limit: the agent answers 503".to_owned(),
+        },
         0 => "no instance is available: connect fails at once with EHOSTUNREACH".to_owned(),
         n => format!("{} picks among {n} of {}", port.policy.algorithm, port.endpoints.len()),
     });

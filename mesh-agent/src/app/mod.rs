@@ -14,6 +14,7 @@ mod explain;
 mod health;
 mod kernel;
 mod kubernetes;
+mod limits;
 mod metrics;
 mod namespaces;
 mod pods;

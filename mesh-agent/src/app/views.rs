@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{agent::Agent, pods};
+use super::{agent::Agent, limits, pods};
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
@@ -88,6 +88,8 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
         connections: kernel.kernel + stats.connections.load(Ordering::Relaxed),
         requests: stats.requests.load(Ordering::Relaxed),
         errors: kernel.refused + stats.errors.load(Ordering::Relaxed),
+        limited: limits::refused(port, kernel.limited),
+        dry_run: kernel.dry_run + port.flow.refusals.dry_run(),
     }
 }
 

@@ -258,6 +258,7 @@ fn routes_get_balancers_over_their_subsets() {
     with_routes.routes = vec![Route {
         name: "canary".to_owned(),
         hosts: Vec::new(),
+        ports: Default::default(),
         matches: Vec::new(),
         filters: Vec::new(),
         backends: vec![RouteBackend {

@@ -105,7 +105,7 @@ pub fn policy_of_service(
     policy::check_service(&[], &service, under, reporter);
     let whole = policy.over(under).model();
     for port in ports {
-        if let Err(conflict) = path.resolve(port.protocol, &whole) {
+        if let Err(conflict) = path.resolve(port.protocol, &whole, model::Instances::Unknown) {
             reporter
                 .report(&["policy".into()], format!("doesn't fit port {}: {conflict}", port.port));
         }
