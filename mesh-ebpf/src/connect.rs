@@ -109,9 +109,16 @@ fn to_backend<F: Family>(
     protocol: u8,
 ) -> Result<(), Reason> {
     socket.route = route::BACKEND;
-    let choice = pick::pick(frontend, policy, &client::<F>(ctx)).inspect_err(|_| {
+    let choice = pick::pick(frontend, policy, &client::<F>(ctx)).inspect_err(|reason| {
         // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*service).refused, 1) };
+        let counter = unsafe {
+            match reason {
+                Reason::OverConcurrencyLimit => &raw mut (*service).limited,
+                _ => &raw mut (*service).refused,
+            }
+        };
+        // SAFETY: as above.
+        unsafe { count::add(counter, 1) };
     })?;
     socket.backend = choice.slot.backend;
     socket.tier = choice.slot.tier;

@@ -240,9 +240,10 @@ fn proxy_port(world: &World) -> u16 {
 /// What keeps the agents of several worlds apart, which share the host.
 fn preamble(world: &World) -> String {
     format!(
-        "capture:\n  cgroups: [{}]\n  pins: {}\n  proxyPort: {}\n\
+        "capture:\n  cgroups: [{}]\n  kubepods: {}\n  pins: {}\n  proxyPort: {}\n\
          admin:\n  socket: {}\n  http: {}\n",
         world.captured().display(),
+        world.cgroup().display(),
         world.pins().display(),
         proxy_port(world),
         socket(world).display(),

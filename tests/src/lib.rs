@@ -8,6 +8,8 @@ mod agent;
 mod cgroup;
 pub mod integrity;
 mod janitor;
+mod kubepods;
+mod overload;
 mod pod;
 mod process;
 pub mod server;
@@ -17,6 +19,8 @@ mod wait;
 mod world;
 
 pub use agent::{Agent, agent_binary, beside_this_program, example};
+pub use kubepods::{Class, Driver, KubePod, Kubepods};
+pub use overload::Overload;
 pub use pod::{Pod, PodOptions};
 pub use process::{Process, output, text};
 pub use service::Service;

@@ -161,15 +161,25 @@ impl World {
     /// As on Kubernetes a captured one has a process that does nothing, so that
     /// the agent finds the pod before its application starts.
     pub fn pod(&self, name: &str, options: PodOptions) -> Result<Pod> {
+        let above = if options.captured { self.captured() } else { self.apart() };
+        let mut pod = self.pod_in(name, above.join(name))?;
+        if options.captured {
+            self.pause(&mut pod)?;
+        }
+        Ok(pod)
+    }
+
+    /// A pod without any process, whose cgroup is this one.
+    pub fn pod_in(&self, name: &str, cgroup: PathBuf) -> Result<Pod> {
         let number = self.pods.fetch_add(1, Relaxed) + 1;
         ensure!(number < 250, "a world has room for 250 pods");
         let host = number as u8;
-        let mut pod = Pod {
+        let pod = Pod {
             name: name.to_owned(),
             ip4: Ipv4Addr::new(10, 1, 0, host),
             ip6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, host.into()),
             netns: self.netns(name),
-            cgroup: if options.captured { self.captured() } else { self.apart() }.join(name),
+            cgroup,
             folder: self.folder().join(name),
             pause: None,
         };
@@ -177,12 +187,15 @@ impl World {
         cgroup::create(&pod.cgroup)?;
         pod.set_resolver(RESOLVER)?;
         self.attach(&pod, number).with_context(|| format!("make the pod {name}"))?;
-        if options.captured {
-            let pause = pod.spawn("sleep", ["infinity"])?;
-            pod.pause = Some(pause.pid());
-            self.pauses.lock().unwrap_or_else(PoisonError::into_inner).push(pause);
-        }
         Ok(pod)
+    }
+
+    /// Starts the process that does nothing.
+    pub fn pause(&self, pod: &mut Pod) -> Result<()> {
+        let pause = pod.spawn("sleep", ["infinity"])?;
+        pod.pause = Some(pause.pid());
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner).push(pause);
+        Ok(())
     }
 
     /// Writes a script that people can use: `SCRIPT POD COMMAND…` runs a command

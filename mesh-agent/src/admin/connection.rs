@@ -30,6 +30,18 @@ pub struct Who {
     pub pid: u32,
     pub process: String,
     pub cgroup: String,
+    /// On Kubernetes.
+    #[serde(default)]
+    pub pod: Option<PodView>,
     /// The network namespace's cookie.
     pub netns: u64,
+}
+
+/// A pod of Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodView {
+    pub namespace: String,
+    pub name: String,
+    pub service_account: String,
 }

@@ -14,8 +14,8 @@ pub struct ExplainRequest {
     pub port: u16,
     /// `tcp` or `udp`.
     pub transport: String,
-    /// The cgroup of the process that would connect; `None`: one that is
-    /// captured.
+    /// The cgroup of the process that would connect, or its pod as
+    /// `NAMESPACE/POD`; `None`: one that is captured.
     pub from: Option<String>,
 }
 

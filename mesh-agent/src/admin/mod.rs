@@ -21,7 +21,7 @@ mod socket;
 mod status;
 
 pub use client::{Client, ClientError, Unreachable};
-pub use connection::{ConnectionView, Who};
+pub use connection::{ConnectionView, PodView, Who};
 pub use control::{Control, ControlError};
 pub use endpoint::{EndpointState, EndpointView};
 pub use explain::{Candidate, ExplainRequest, ExplainedBackend, ExplainedRoute, Explanation};

@@ -100,6 +100,11 @@ pub fn service() -> ServiceView {
             connections: 1_200,
             requests: 34_567,
             errors: 1,
+            limited: vec![
+                ReasonView { name: "rate-limited".into(), count: 1_020 },
+                ReasonView { name: "connect".into(), count: 7 },
+            ],
+            dry_run: 15,
         }],
     }
 }
@@ -149,6 +154,11 @@ pub fn connection() -> ConnectionView {
             pid: 812,
             process: "curl".into(),
             cgroup: "/sys/fs/cgroup/mesh/pod-a".into(),
+            pod: Some(PodView {
+                namespace: "default".into(),
+                name: "web-7d8c9".into(),
+                service_account: "bookinfo".into(),
+            }),
             netns: 4097,
         },
         service: "reviews".into(),

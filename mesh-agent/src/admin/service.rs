@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ReasonView;
+
 /// `mesh-agent services`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +36,12 @@ pub struct PortView {
     pub connections: u64,
     pub requests: u64,
     pub errors: u64,
+    /// What limits of the policy refused, by reason; none where nothing was.
+    #[serde(default)]
+    pub limited: Vec<ReasonView>,
+    /// What limits in dry run would have refused.
+    #[serde(default)]
+    pub dry_run: u64,
 }
 
 /// Instances of one rank: the same priority, and equally near.

@@ -18,6 +18,7 @@ use super::{
     descriptors, discovery,
     kernel::{Feeds, Kernel},
     namespaces::Tracked,
+    pods::Pods,
     run::RunOptions,
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Agent {
     pub proxy: Proxy,
     pub dns: Dns,
     pub discovery: Discovery,
+    pub pods: Pods,
     /// Reloads that were accepted, and refused.
     pub reloads: (AtomicU64, AtomicU64),
     /// Connections that were ended because their instance had left.
@@ -128,6 +130,7 @@ impl Agent {
             proxy,
             dns,
             discovery,
+            pods: Pods::default(),
             reloads: Default::default(),
             ended_by_removal: AtomicU64::new(0),
             config: options.config,
@@ -230,7 +233,7 @@ impl Agent {
     /// From here on captured sockets are redirected.
     pub fn attach_hooks(&self) -> anyhow::Result<()> {
         match &self.kernel {
-            Some(kernel) => kernel.attach(&self.settings()),
+            Some(kernel) => kernel.attach(&self.settings(), self.pods.table().tree()),
             None => Ok(()),
         }
     }
@@ -306,7 +309,7 @@ impl Agent {
         }
         drop(tables);
         if old.capture.cgroups != new.capture.cgroups {
-            kernel.attach(new)?;
+            kernel.attach(new, self.pods.table().tree())?;
         }
         Ok(())
     }

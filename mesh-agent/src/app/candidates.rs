@@ -37,7 +37,8 @@ pub(super) fn of_port(agent: &Agent, port: &ServicePort, address: IpAddr) -> Vec
             || (address.is_ipv6() && at.is_ipv4() && !any_of_family)
     };
     let due = |(endpoint, view): (&Endpoint, &EndpointView)| {
-        if reachable(endpoint.address) { view.share } else { 0.0 }
+        let able = reachable(endpoint.address) && full(port, endpoint, view).is_none();
+        if able { view.share } else { 0.0 }
     };
     let both = || port.endpoints.iter().map(AsRef::as_ref).zip(&seen);
     let total: f64 = both().map(due).sum();
@@ -47,7 +48,10 @@ pub(super) fn of_port(agent: &Agent, port: &ServicePort, address: IpAddr) -> Vec
         let why = match out(port, endpoint, view) {
             Some(why) => format!("out: {why}"),
             None if !reachable(endpoint.address) => "out: of the other address family".to_owned(),
-            None => format!("in: {}", within(port, endpoint, view)),
+            None => match full(port, endpoint, view) {
+                Some(why) => format!("out: {why}"),
+                None => format!("in: {}", within(port, endpoint, view)),
+            },
         };
         Candidate {
             address: endpoint.address.to_string(),
@@ -85,6 +89,21 @@ fn out(port: &ServicePort, endpoint: &Endpoint, view: &EndpointView) -> Option<S
     })
 }
 
+/// Why it takes nothing more just now, though nothing is wrong with it.
+fn full(port: &ServicePort, endpoint: &Endpoint, view: &EndpointView) -> Option<String> {
+    let limit = concurrency_limit(port, endpoint, view)?;
+    (view.in_flight >= limit).then(|| {
+        format!("at its limit: {} of {limit} under way (adaptiveConcurrency)", view.in_flight)
+    })
+}
+
+/// What `adaptiveConcurrency` allows it now.
+fn concurrency_limit(port: &ServicePort, endpoint: &Endpoint, view: &EndpointView) -> Option<u64> {
+    let limit = endpoint.concurrency.limit().map(u64::from)?;
+    // The kernel has a limit only of those that have answered.
+    (port.path == Way::Proxy || view.response_time_us.is_some()).then_some(limit)
+}
+
 /// What it is among its peers.
 fn within(port: &ServicePort, endpoint: &Endpoint, view: &EndpointView) -> String {
     let tier = &port.tiers[usize::from(endpoint.tier)];
@@ -97,6 +116,9 @@ fn within(port: &ServicePort, endpoint: &Endpoint, view: &EndpointView) -> Strin
     let warmth = endpoint.live.warmth_at(&slow_start, Instant::now());
     if warmth < 1.0 {
         why += &format!("; starts slowly, at {:.0} % of it", 100.0 * warmth);
+    }
+    if let Some(limit) = concurrency_limit(port, endpoint, view) {
+        why += &format!("; {} of {limit} under way", view.in_flight);
     }
     if view.state != EndpointState::Available {
         why += &format!("; {}, but there is a panic", view.state.name());

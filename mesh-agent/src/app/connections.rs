@@ -1,23 +1,25 @@
 //! Live connections of both paths.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, sync::Arc};
 
 use tokio::runtime::Handle;
 
-use super::agent::Agent;
+use super::{agent::Agent, pods::PodTable};
 use crate::{
-    admin::{ConnectionView, Who},
+    admin::{ConnectionView, PodView, Who},
+    kubernetes::Pod,
     net::{TcpStatistics, tcp_connections},
 };
 
 pub(super) fn all(agent: &Agent) -> Vec<ConnectionView> {
-    let mut views = kernel(agent);
-    views.extend(proxied(agent));
+    let clients = Clients::of(agent);
+    let mut views = kernel(agent, &clients);
+    views.extend(proxied(agent, &clients));
     views.sort_by(|a, b| b.age_ms.cmp(&a.age_ms).then_with(|| a.client.cmp(&b.client)));
     views
 }
 
-fn kernel(agent: &Agent) -> Vec<ConnectionView> {
+fn kernel(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
     let Some(kernel) = agent.kernel() else { return Vec::new() };
     let snapshot = agent.snapshots.load();
     let tables = kernel.tables();
@@ -34,7 +36,7 @@ fn kernel(agent: &Agent) -> Vec<ConnectionView> {
             ConnectionView {
                 path: "kernel".to_owned(),
                 client: connection.client.to_socket_addr().to_string(),
-                who: who(connection.pid, connection.netns),
+                who: clients.who(connection.pid, connection.netns),
                 service: names.get(&connection.service).cloned().unwrap_or_default(),
                 original: connection.original.to_socket_addr().to_string(),
                 instance: Some(connection.backend_address.to_socket_addr().to_string()),
@@ -62,14 +64,14 @@ fn statistics(agent: &Agent) -> HashMap<u64, TcpStatistics> {
     all
 }
 
-fn proxied(agent: &Agent) -> Vec<ConnectionView> {
+fn proxied(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
     // Called where blocking is allowed, and answered by the workers.
     let live = Handle::current().block_on(agent.proxy.connections());
     (live.into_iter())
         .map(|connection| ConnectionView {
             path: "proxy".to_owned(),
             client: connection.client.to_string(),
-            who: who(connection.pid, connection.netns_cookie),
+            who: clients.who(connection.pid, connection.netns_cookie),
             service: connection.service.to_string(),
             original: connection.destination.to_string(),
             instance: connection.instance.map(|instance| instance.to_string()),
@@ -86,10 +88,41 @@ fn age_ms(opened: std::time::SystemTime) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the system still knows of a process.
-fn who(pid: u32, netns: u64) -> Who {
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let cgroups = read("cgroup");
-    let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-    Who { pid, process: read("comm").trim().to_owned(), cgroup: cgroup.to_owned(), netns }
+/// Tells whose sockets are whose.
+struct Clients {
+    /// Pods by the namespaces that they live in.
+    pods: HashMap<u64, Arc<Pod>>,
+    table: Arc<PodTable>,
+}
+
+impl Clients {
+    fn of(agent: &Agent) -> Self {
+        let namespaces = agent.namespaces();
+        let pods = namespaces.0.iter().filter_map(|tracked| {
+            Some((tracked.namespace.cookie(), Arc::clone(tracked.pod.as_ref()?)))
+        });
+        Self { pods: pods.collect(), table: agent.pods.table() }
+    }
+
+    /// The pod of a socket's namespace, and what the system still knows of the
+    /// process.
+    fn who(&self, pid: u32, netns: u64) -> Who {
+        let read =
+            |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let cgroups = read("cgroup");
+        let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        // One that was let go has no listener, but may have connections.
+        let pod = self.pods.get(&netns).or_else(|| self.table.pod_of(cgroup));
+        Who {
+            pid,
+            process: read("comm").trim().to_owned(),
+            cgroup: cgroup.to_owned(),
+            pod: pod.map(|pod| PodView {
+                namespace: pod.namespace.to_string(),
+                name: pod.name.to_string(),
+                service_account: pod.service_account.to_string(),
+            }),
+            netns,
+        }
+    }
 }

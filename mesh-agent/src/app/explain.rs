@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{agent::Agent, candidates, routes};
+use super::{agent::Agent, candidates, limits, routes};
 use crate::{
     admin::{ControlError, ExplainRequest, Explanation},
     model::{OnAgentFailure, Path as Way, Transport},
@@ -38,7 +38,7 @@ pub(super) fn explain(
         steps: Vec::new(),
     };
     if let Some(from) = &request.from
-        && let Err(why) = captured(agent, Path::new(from))
+        && let Err(why) = captured(agent, from)
     {
         steps.push(format!("{from}: {why}"));
         return Ok(Explanation { reason: why, steps, ..explanation });
@@ -59,14 +59,25 @@ pub(super) fn explain(
     Ok(Explanation { steps, ..explanation })
 }
 
-/// Whether the hooks see sockets of this cgroup; why not.
-fn captured(agent: &Agent, from: &Path) -> Result<(), String> {
+/// Whether the hooks see sockets of this cgroup, or pod; why not.
+fn captured(agent: &Agent, from: &str) -> Result<(), String> {
     if agent.kernel().is_none() {
         return Err("the agent runs without eBPF and captures nothing".to_owned());
     }
+    let pods = agent.pods.table();
+    if !from.starts_with('/') {
+        if !agent.settings().kubernetes.enabled {
+            return Err("it is no path of a cgroup, and kubernetes.enabled is false".to_owned());
+        }
+        return pods.by_name(from).map(drop);
+    }
+    let from = Path::new(from);
     let capture = &agent.settings().capture;
     if !from.exists() {
         return Err("there is no such cgroup".to_owned());
+    }
+    if let Some(verdict) = pods.by_cgroup(from) {
+        return verdict;
     }
     if let Some(excluded) = capture.exclude.iter().find(|excluded| from.starts_with(excluded)) {
         return Err(format!("it is below {}, which capture.exclude names", excluded.display()));
@@ -162,8 +173,14 @@ fn describe(
     explanation.algorithm = Some(port.policy.algorithm.to_string());
     explanation.scored_by = candidates::scored_by(port.policy.algorithm).map(str::to_owned);
     explanation.candidates = candidates::of_port(agent, port, address);
+    steps.extend(limits::of_connections(agent, port));
     let able: Vec<_> = explanation.candidates.iter().filter(|c| c.share > 0.0).collect();
+    let full = explanation.candidates.iter().any(|c| c.why.starts_with("out: at its limit"));
     steps.push(match able.len() {
+        0 if full => match port.path {
+            Way::Kernel => "all instances are at their limit: connect fails with EAGAIN".to_owned(),
+            Way::Proxy => "all instances are at their limit: the agent answers 503".to_owned(),
+        },
         0 => "no instance is available: connect fails at once with EHOSTUNREACH".to_owned(),
         n => format!("{} picks among {n} of {}", port.policy.algorithm, port.endpoints.len()),
     });

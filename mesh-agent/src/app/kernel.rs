@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    path::Path,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,7 +14,8 @@ use std::{
 
 use crate::{
     datapath::{
-        self, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals, Pins, Tables,
+        self, CapturedPods, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals,
+        Pins, Tables,
     },
     model::Settings,
 };
@@ -24,6 +26,7 @@ pub(super) struct Kernel {
     tables: Mutex<Tables>,
     flows: Mutex<Flows>,
     concurrency: Mutex<ConcurrencyLimits>,
+    captured: Mutex<CapturedPods>,
     hooks: Mutex<Hooks>,
     /// Milliseconds from `started` to the last heartbeat, plus one; 0 for none.
     beat: AtomicU64,
@@ -53,6 +56,7 @@ impl Kernel {
         let (mut tables, originals, mut heartbeat, events) = Tables::open(&mut object)?;
         let flows = Flows::open(&mut object)?;
         let concurrency = ConcurrencyLimits::open(&mut object)?;
+        let captured = CapturedPods::open(&mut object)?;
         // An agent that was killed may have left a fresh one.
         heartbeat.stop()?;
         tables.configure(settings, log::max_level())?;
@@ -62,6 +66,7 @@ impl Kernel {
             tables: Mutex::new(tables),
             flows: Mutex::new(flows),
             concurrency: Mutex::new(concurrency),
+            captured: Mutex::new(captured),
             hooks: Mutex::default(),
             beat: AtomicU64::new(0),
             started: Instant::now(),
@@ -75,6 +80,10 @@ impl Kernel {
 
     pub fn concurrency(&self) -> MutexGuard<'_, ConcurrencyLimits> {
         self.concurrency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn captured(&self) -> MutexGuard<'_, CapturedPods> {
+        self.captured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn flows(&self) -> MutexGuard<'_, Flows> {
@@ -109,12 +118,20 @@ impl Kernel {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Attaches to the cgroups of `settings`, and to no others.
-    pub fn attach(&self, settings: &Settings) -> anyhow::Result<()> {
+    /// Attaches to the cgroups of `settings` and to that of all pods, and to no
+    /// others.
+    pub fn attach(&self, settings: &Settings, pods: Option<&Path>) -> anyhow::Result<()> {
         let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
         let timing = self.tables().times_answers();
-        let cgroups = &settings.capture.cgroups;
-        *self.hooks() = Hooks::attach(&mut object, &self.pins, cgroups, timing)?;
+        // No hook may ever see a pod while it isn't told that pods are selected.
+        if pods.is_some() {
+            self.tables().select(pods)?;
+        }
+        let cgroups = datapath::hooked(&settings.capture.cgroups, pods);
+        *self.hooks() = Hooks::attach(&mut object, &self.pins, &cgroups, timing)?;
+        if pods.is_none() {
+            self.tables().select(None)?;
+        }
         Ok(())
     }
 

@@ -120,7 +120,8 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     for (reason, count) in port.flow.refusals.each() {
         page.counter(&table::OVER_LIMIT, [service, number, reason], count);
     }
-    page.counter(&table::DRY_RUN, labels, port.flow.refusals.dry_run());
+    page.counter(&table::OVER_LIMIT, [service, number, "connect"], kernel.limited);
+    page.counter(&table::DRY_RUN, labels, kernel.dry_run + port.flow.refusals.dry_run());
     page.gauge(&table::PANIC, labels, f64::from(port.panic));
     for (tier, of) in port.tiers.iter().enumerate() {
         page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);

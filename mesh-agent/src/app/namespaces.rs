@@ -6,7 +6,7 @@
 //! let go when nobody else holds it: no captured process and no name.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -16,9 +16,10 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, captured, reconcile};
+use super::{agent::Agent, captured, pods, reconcile};
 use crate::{
-    datapath::{self, Captured},
+    datapath::{self, Captured, Occupant},
+    kubernetes::Pod,
     net::Namespace,
 };
 
@@ -41,6 +42,8 @@ pub(super) struct Tracked {
     pub listeners: Vec<std::net::SocketAddr>,
     pub pid: Option<u32>,
     pub processes: usize,
+    /// Whose it is, on Kubernetes.
+    pub pod: Option<Arc<Pod>>,
     /// The hooks know the pod's own address.
     named: bool,
 }
@@ -55,10 +58,10 @@ pub(super) struct Tracker {
     blind: bool,
 }
 
-/// Cgroups that are watched, while this lives.
+/// Cgroups that are watched.
 struct Watched {
-    cgroups: Vec<PathBuf>,
-    _watcher: Option<notify::RecommendedWatcher>,
+    watcher: Option<notify::RecommendedWatcher>,
+    cgroups: HashSet<PathBuf>,
 }
 
 impl Tracker {
@@ -74,7 +77,9 @@ impl Tracker {
 
     pub async fn run(mut self, mut missing: mpsc::Receiver<Missing>, stop: CancellationToken) {
         let (made, mut cgroups) = mpsc::channel(1);
-        let mut watched = self.watch_cgroups(made.clone());
+        let mut watched = Watched::new(made);
+        let mut pods = self.agent.pods.watch();
+        watched.follow(&self.agent);
         let mut burst = 0;
         let mut reconciled = Instant::now();
         loop {
@@ -83,11 +88,15 @@ impl Tracker {
                 () = stop.cancelled() => return,
                 Some(()) = cgroups.recv() => burst = BURST,
                 Some(report) = missing.recv() => self.answer(report).await,
+                // Pods that run already are captured only after this.
+                Ok(()) = pods.changed() => {
+                    burst = BURST;
+                    watched.follow(&self.agent);
+                    self.scan().await;
+                }
                 () = sleep(period) => {
                     burst = burst.saturating_sub(1);
-                    if watched.cgroups != self.agent.settings().capture.cgroups {
-                        watched = self.watch_cgroups(made.clone());
-                    }
+                    watched.follow(&self.agent);
                     self.scan().await;
                     if reconciled.elapsed() >= reconcile::PERIOD {
                         reconciled = Instant::now();
@@ -101,33 +110,12 @@ impl Tracker {
         }
     }
 
-    /// Tells `made` of new cgroups below the captured ones. Where the kernel
-    /// doesn't let us watch, the slower look has to do.
-    fn watch_cgroups(&self, made: mpsc::Sender<()>) -> Watched {
-        let cgroups = self.agent.settings().capture.cgroups.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| event.kind.is_create()) {
-                // Full: somebody was told already.
-                let _ = made.try_send(());
-            }
-        });
-        let watcher = watcher.and_then(|mut watcher| {
-            for cgroup in &cgroups {
-                watcher.watch(cgroup, RecursiveMode::Recursive)?;
-            }
-            Ok(watcher)
-        });
-        if let Err(error) = &watcher {
-            tracing::info!(%error, "can't watch the captured cgroups: new pods are found once a second");
-        }
-        Watched { cgroups, _watcher: watcher.ok() }
-    }
-
     async fn scan(&mut self) {
-        let capture = self.agent.settings().capture.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || datapath::scan(&capture)).await else {
-            return;
-        };
+        let (generation, table) = self.agent.pods.watch().borrow().clone();
+        let (roots, exclude) = pods::places(&self.agent.settings().capture, &table);
+        let files = roots.len() - table.captured.len();
+        let found = spawn_blocking(move || datapath::scan(&roots, &exclude)).await;
+        let Ok(found) = found else { return };
         let found = match found {
             Ok(found) => found,
             // Nothing is let go on a guess.
@@ -139,19 +127,33 @@ impl Tracker {
             }
         };
         self.blind = false;
-        for (&inode, &(pid, processes)) in &found.occupied {
-            if let Some(tracked) = self.tracked.get_mut(&inode) {
-                (tracked.pid, tracked.processes) = (Some(pid), processes);
-            } else if let Ok(namespace) = Namespace::of_process(pid)
-                && namespace.inode() == inode
-            {
-                self.open(namespace, Some(pid), processes).await;
-            }
+        for (&inode, occupant) in &found.occupied {
+            let captured = occupant.root.checked_sub(files).and_then(|at| table.captured.get(at));
+            let pod = captured.and_then(|captured| captured.pod.clone());
+            self.take_in(inode, occupant, pod).await;
         }
         self.name_clients();
         self.let_go(&found).await;
         self.publish();
+        self.agent.pods.note_scanned(generation);
         captured::follow(&self.agent).await;
+    }
+
+    async fn take_in(&mut self, inode: u64, occupant: &Occupant, pod: Option<Arc<Pod>>) {
+        let &Occupant { pid, processes, .. } = occupant;
+        if let Some(tracked) = self.tracked.get_mut(&inode) {
+            (tracked.pid, tracked.processes) = (Some(pid), processes);
+            if pod.is_some() {
+                tracked.pod = pod;
+            }
+        } else if let Ok(namespace) = Namespace::of_process(pid)
+            && namespace.inode() == inode
+        {
+            self.open(namespace, Some(pid), processes).await;
+            if let Some(tracked) = self.tracked.get_mut(&inode) {
+                tracked.pod = pod;
+            }
+        }
     }
 
     /// Tells the hooks the address that a pod's sockets are hashed by. It may get
@@ -210,7 +212,8 @@ impl Tracker {
             Ok(listeners) => {
                 tracing::info!(netns = namespace.cookie(), pid, "listening in a namespace");
                 self.refused.remove(&inode);
-                let tracked = Tracked { namespace, listeners, pid, processes, named: false };
+                let tracked =
+                    Tracked { namespace, listeners, pid, processes, pod: None, named: false };
                 self.tracked.insert(inode, tracked);
             }
             Err(error) => {
@@ -233,6 +236,46 @@ impl Tracker {
             self.tracked.values().cloned().collect(),
             self.refused.values().cloned().collect(),
         );
+    }
+}
+
+impl Watched {
+    /// Tells `made` of new cgroups below those that are followed. Where the
+    /// kernel doesn't let us watch, the slower look has to do.
+    fn new(made: mpsc::Sender<()>) -> Self {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| event.kind.is_create()) {
+                // Full: somebody was told already.
+                let _ = made.try_send(());
+            }
+        });
+        if let Err(error) = &watcher {
+            tracing::info!(%error, "can't watch cgroups: new processes are found once a second");
+        }
+        Self { watcher: watcher.ok(), cgroups: HashSet::new() }
+    }
+
+    /// Watches what is captured now, and nothing else.
+    fn follow(&mut self, agent: &Agent) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let (roots, _) = pods::places(&agent.settings().capture, &agent.pods.table());
+        let wanted: HashSet<PathBuf> = roots.into_iter().map(|root| root.cgroup).collect();
+        for gone in self.cgroups.difference(&wanted) {
+            // The kernel ends a watch with its cgroup.
+            let _ = watcher.unwatch(gone);
+        }
+        self.cgroups.retain(|cgroup| wanted.contains(cgroup));
+        for cgroup in wanted {
+            if self.cgroups.contains(&cgroup) {
+                continue;
+            }
+            match watcher.watch(&cgroup, RecursiveMode::Recursive) {
+                Ok(()) => drop(self.cgroups.insert(cgroup)),
+                Err(error) => {
+                    tracing::debug!(cgroup = %cgroup.display(), %error, "can't watch a cgroup");
+                }
+            }
+        }
     }
 }
 

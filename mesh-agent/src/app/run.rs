@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    adaptive, agent::Agent, descriptors, discovery, health, namespaces, pulse, reload, removal,
-    watch,
+    adaptive, agent::Agent, descriptors, discovery, health, namespaces, pods, pulse, reload,
+    removal, watch,
 };
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
@@ -99,8 +99,17 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
+        let mut selector = pods::Selector::new(Arc::clone(&agent));
         // Before the hooks are attached, so that a start is complete.
+        let meshes_pods = agent.settings().kubernetes.enabled;
+        if meshes_pods {
+            selector.first_look();
+        }
         let tracker = tracker.first_scan().await;
+        if meshes_pods {
+            selector.settle();
+            tasks.spawn(selector.run(stop.clone()));
+        }
         let (missing, found) = tokio::sync::mpsc::channel(256);
         tasks.spawn(tracker.run(found, stop.clone()));
         log = Some(tasks.spawn(feeds.log));

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::agent::Agent;
+use super::{agent::Agent, limits, pods};
 use crate::{
     admin::{
         DnsView, EndpointState, EndpointView, Generations, HookView, MapView, NamespaceView,
@@ -88,6 +88,8 @@ fn port_view(agent: &Agent, port: &ServicePort) -> PortView {
         connections: kernel.kernel + stats.connections.load(Ordering::Relaxed),
         requests: stats.requests.load(Ordering::Relaxed),
         errors: kernel.refused + stats.errors.load(Ordering::Relaxed),
+        limited: limits::refused(port, kernel.limited),
+        dry_run: kernel.dry_run + port.flow.refusals.dry_run(),
     }
 }
 
@@ -291,6 +293,7 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
     for error in &agent.namespaces().1 {
         degraded.push(format!("a namespace has no listener ({error}): it takes the kernel path"));
     }
+    degraded.extend(pods::degraded(agent));
     degraded.extend(agent.snapshots.load().ports().filter(|port| port.panic).map(|port| {
         let of = |part: fn(&Tier) -> u64| port.tiers.iter().map(part).sum::<u64>();
         format!(

@@ -52,8 +52,12 @@ fn row(connection: &ConnectionView) -> [String; 9] {
     ]
 }
 
-/// The last part of the cgroup's path is what people call the pod.
+/// The pod; without Kubernetes the process, and the last part of the cgroup's
+/// path, which is what people call the pod.
 fn who(who: &Who) -> String {
+    if let Some(pod) = &who.pod {
+        return format!("{}/{}", pod.namespace, pod.name);
+    }
     let process = match (who.process.as_str(), who.pid) {
         ("", 0) => "?".to_owned(),
         ("", pid) => format!("pid {pid}"),

@@ -24,12 +24,13 @@ Examples:
   mesh-agent explain 10.96.0.11:9080
   mesh-agent explain '[fd00::11]:9080'
   mesh-agent explain reviews:9080 --from /sys/fs/cgroup/mesh/pod-a
+  mesh-agent explain reviews.default:9080 --from default/productpage-v1-7d8c9
   mesh-agent explain 10.96.0.10:53 --udp")]
 pub struct Args {
     /// An address or hostname, and the port
     #[arg(value_name = "ADDRESS:PORT")]
     destination: String,
-    /// As seen by a process in this cgroup
+    /// As seen by a process in this cgroup, or in this pod (NAMESPACE/POD)
     #[arg(long, value_name = "CGROUP")]
     from: Option<String>,
     /// UDP instead of TCP

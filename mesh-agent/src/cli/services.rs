@@ -13,7 +13,8 @@ use crate::admin::{PortView, ServiceView};
 Lists the services with one line for each port: the path that it takes (kernel: \
 balanced at connect, no proxy; proxy: through the agent), the algorithm, how many \
 of its instances are available, and its traffic on both paths. `panic`: so few are \
-available that those that fail are used as well.
+available that those that fail are used as well. Below: what limits of the policy \
+refused, by reason (`connect`: the hooks, with EAGAIN), and would have refused.
 
 Examples:
   mesh-agent services
@@ -45,7 +46,22 @@ pub(super) fn text(services: &[ServiceView]) -> String {
         "REQUESTS",
         "ERRORS",
     ];
-    table(headers, rows)
+    let limited: String = (services.iter())
+        .flat_map(|service| service.ports.iter().filter_map(move |port| limited(service, port)))
+        .collect();
+    table(headers, rows) + &limited
+}
+
+/// A line for a port that refused something, which the table has no room for.
+fn limited(service: &ServiceView, port: &PortView) -> Option<String> {
+    let refused = port.limited.iter();
+    let mut parts: Vec<_> =
+        refused.map(|reason| format!("{} {}", unit::count(reason.count), reason.name)).collect();
+    if port.dry_run > 0 {
+        parts.push(format!("{} in dry run", unit::count(port.dry_run)));
+    }
+    let parts = (!parts.is_empty()).then(|| parts.join(", "))?;
+    Some(format!("{}:{}: over its limits: {parts}\n", service.name, port.port))
 }
 
 fn row(service: &ServiceView, port: &PortView) -> [String; 9] {

@@ -6,6 +6,7 @@
 //! [`uninstall`] takes it away.
 
 mod capture;
+mod captured_pods;
 mod concurrency;
 mod contents;
 mod events;
@@ -17,6 +18,7 @@ mod limits;
 mod object;
 mod originals;
 mod pins;
+mod place;
 mod plan;
 mod policies;
 mod preflight;
@@ -26,7 +28,8 @@ mod row;
 mod sys;
 mod tables;
 
-pub use capture::{Captured, scan};
+pub use capture::{Captured, Occupant, Root, scan};
+pub use captured_pods::CapturedPods;
 pub use concurrency::ConcurrencyLimits;
 pub use events::{Event, Events, Record};
 pub use flows::Flows;
@@ -37,6 +40,7 @@ pub use mesh_common::{backend::Backend as BackendCounters, map::ABI_VERSION};
 pub use object::{LoadError, Object};
 pub use originals::Originals;
 pub use pins::{Pins, uninstall};
+pub use place::{cgroup2_mounts, hooked};
 pub use plan::PlanError;
 pub use preflight::{Finding, State, check as preflight, required};
 pub use prepare::prepare;

@@ -12,6 +12,7 @@ use super::{
     hooks::HOOKS,
     object::Object,
     pins::is_on_bpffs,
+    place::cgroup2_mounts,
     prepare::{BPFFS, is_makeable, is_mountable},
     sys,
 };
@@ -154,7 +155,7 @@ fn btf() -> Finding {
 }
 
 fn cgroup2() -> Finding {
-    let result = match cgroup2_mount() {
+    let result = match cgroup2_mounts().first() {
         Some(mount) => Ok(mount.display().to_string()),
         None => Err((
             "no cgroup2 in /proc/mounts".to_owned(),
@@ -162,16 +163,6 @@ fn cgroup2() -> Finding {
         )),
     };
     finding("cgroup2", result)
-}
-
-/// Where the cgroup v2 hierarchy is mounted.
-pub(super) fn cgroup2_mount() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(path))
-    })
 }
 
 fn captured(cgroup: &Path) -> Finding {

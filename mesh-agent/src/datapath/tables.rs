@@ -5,8 +5,8 @@ mod counters;
 use std::{
     collections::HashMap as StdHashMap,
     net::{IpAddr, SocketAddr},
-    os::{fd::AsFd, unix::fs::MetadataExt},
-    path::{Path, PathBuf},
+    os::fd::AsFd,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,7 @@ use mesh_common::{
     lookup::{Chunk, ChunkKey},
     map,
     policy::{Policy, flag},
+    selective::Selective,
     service::Service,
     settings::{MAX_EXCLUDES, Settings as KernelSettings},
     socket::{Original, OriginalKey},
@@ -36,8 +37,8 @@ use super::{
     hooks::MEND,
     object::Object,
     originals::Originals,
+    place::Place,
     plan::{self, Operation, PlanError},
-    preflight::cgroup2_mount,
     row::Row,
     sys,
 };
@@ -56,6 +57,9 @@ const COUNTED_EVERY: Duration = Duration::from_secs(5);
 /// The balancing maps. One task owns them: they have a single writer.
 pub struct Tables {
     settings: Array<MapData, KernelSettings>,
+    /// Below which cgroup only captured pods are; as an earlier agent left it
+    /// until somebody says otherwise.
+    selective: Selective,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     slots: HashMap<MapData, SlotKey, Slot>,
     backends: HashMap<MapData, u32, Backend>,
@@ -101,6 +105,7 @@ impl Tables {
     pub fn open(object: &mut Object) -> anyhow::Result<(Self, Originals, Heartbeat, Events)> {
         let mut tables = Self {
             settings: take_map!(object, map::SETTINGS, Array<_, _>),
+            selective: Selective::default(),
             frontends: take_map!(object, map::FRONTENDS, HashMap<_, _, _>),
             slots: take_map!(object, map::SLOTS, HashMap<_, _, _>),
             backends: take_map!(object, map::BACKENDS, HashMap<_, _, _>),
@@ -123,6 +128,8 @@ impl Tables {
             generation: 0,
         };
         tables.contents = tables.read()?;
+        tables.selective =
+            tables.settings.get(&0, 0).context("reading the settings map")?.selective;
         let connections = match object.ebpf.take_map(map::ORIGINALS) {
             Some(Map::HashMap(data)) => data,
             other => return Err(anyhow!("{} is no hash map but {other:?}", map::ORIGINALS)),
@@ -146,6 +153,7 @@ impl Tables {
             proxy_port_be: capture.proxy_port.to_be(),
             dns_port_be: if settings.dns.enabled { settings.dns.port.to_be() } else { 0 },
             log_level: log_level as u32,
+            selective: self.selective,
             ..KernelSettings::default()
         };
         if capture.exclude.len() > MAX_EXCLUDES {
@@ -155,10 +163,28 @@ impl Tables {
             ));
         }
         for path in &capture.exclude {
-            value.exclude[value.excludes as usize] = exclude(path)?;
+            let Place { id, level } = Place::of(path).context("capture.exclude")?;
+            value.exclude[value.excludes as usize] = Exclude { cgroup: id, level, zero: 0 };
             value.excludes += 1;
         }
         self.settings.set(0, value, 0).context("writing the settings map")
+    }
+
+    /// Tells the hooks below which cgroup only captured pods are; `None` for
+    /// nowhere.
+    pub fn select(&mut self, pods: Option<&Path>) -> anyhow::Result<()> {
+        let selective = match pods {
+            None => Selective::default(),
+            Some(path) => {
+                let Place { id, level } = Place::of(path)?;
+                Selective { cgroup: id, level, zero: 0 }
+            }
+        };
+        let mut value = self.settings.get(&0, 0).context("reading the settings map")?;
+        value.selective = selective;
+        self.settings.set(0, value, 0).context("writing the settings map")?;
+        self.selective = selective;
+        Ok(())
     }
 
     /// Puts a snapshot into the maps, or changes nothing.
@@ -365,20 +391,4 @@ fn ignore_missing(result: Result<(), aya::maps::MapError>) -> Result<(), aya::ma
         }
         other => other,
     }
-}
-
-/// How the hooks recognise an excluded cgroup: its id and its depth.
-fn exclude(path: &PathBuf) -> anyhow::Result<Exclude> {
-    let mount = cgroup2_mount().context("no cgroup v2 hierarchy is mounted")?;
-    let below = path.strip_prefix(&mount).map_err(|_| {
-        anyhow!("capture.exclude: {} is not below {}", path.display(), mount.display())
-    })?;
-    let inode = std::fs::metadata(path)
-        .with_context(|| format!("capture.exclude: can't open the cgroup {}", path.display()))?
-        .ino();
-    Ok(Exclude { cgroup: inode, level: depth(below), zero: 0 })
-}
-
-fn depth(below: &Path) -> u32 {
-    below.components().count() as u32
 }

@@ -12,10 +12,13 @@ mod cluster;
 mod failure;
 mod memory;
 mod object;
+pub mod lease;
+pub mod pods;
 pub mod policy;
 mod request;
 mod route;
 mod state;
+pub mod status;
 mod store;
 mod translate;
 mod watch;
@@ -26,7 +29,7 @@ pub use cluster::{Changes, Cluster, Namespaces, Pods};
 pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
-    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched,
+    Service, ServiceKind, ServicePort, Slice, SlicePort, Watched, Workload,
 };
 pub use state::{Progress, WatchState, WatchStatus};
 pub use watch::{Change, Selector, watch};

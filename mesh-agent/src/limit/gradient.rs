@@ -12,7 +12,7 @@
 //! was under way: then nothing queues. Where an overload lasts for so long that
 //! a whole window has no such sample, a minimum over what is there would drift
 //! up with the queue, and the limit with it. Instead the limit *settles*: for
-//! two or three intervals it is `0.9 · minRTT / sampleRTT · limit`, without
+//! an interval or two (more where the instance has changed) it is `0.9 · minRTT / sampleRTT · limit`, without
 //! headroom, until responses get no faster by it. Then nothing queues, and the
 //! least median is the new minimum. That costs throughput while it lasts (in
 //! simulation a limit of 45 for 64 workers), but isn't a fixed low limit.
@@ -57,6 +57,8 @@ struct Settling {
     least: u64,
 }
 
+/// The part of the limit that has to be under way at once, or it doesn't rise.
+const USED: f64 = 0.9;
 /// A search ends after this many intervals, whatever it found.
 const SETTLING: u32 = 10;
 /// Of the limit that would leave no queue; a little less leaves none for sure.
@@ -146,8 +148,9 @@ impl Gradient {
             None => {
                 let gradient = (gradient * self.buffered()).clamp(0.5, 2.0);
                 let next = gradient * self.limit + self.limit.sqrt();
-                // What isn't used says nothing about more of it.
-                let used = f64::from(self.busiest) >= self.limit / 2.0;
+                // What isn't used says nothing about more of it; and all that is
+                // allowed beyond the need is a queue, once an overload begins.
+                let used = f64::from(self.busiest + 1) >= self.limit * USED;
                 if used { next } else { next.min(self.limit) }
             }
         };
@@ -183,7 +186,9 @@ impl Gradient {
             return;
         };
         settling.intervals += 1;
-        let improved = (median as f64) < settling.least as f64 * IMPROVED;
+        // As fast as it is known to be: nothing queues, and nothing has changed.
+        let as_known = (median as f64 / self.known as f64 - 1.0).abs() < 1.0 - IMPROVED;
+        let improved = (median as f64) < settling.least as f64 * IMPROVED && !as_known;
         settling.least = settling.least.min(median);
         let lowest = self.limit <= f64::from(self.settings.min.max(1));
         if !improved || lowest || settling.intervals >= SETTLING {

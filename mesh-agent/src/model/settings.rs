@@ -23,6 +23,8 @@ pub struct Capture {
     pub cgroups: Vec<PathBuf>,
     /// Cgroups below them that are left alone.
     pub exclude: Vec<PathBuf>,
+    /// The cgroup of all pods, or one above it; found by itself where `None`.
+    pub kubepods: Option<PathBuf>,
     /// Folder on a bpffs that maps and links are pinned under; one agent each.
     pub pins: PathBuf,
     /// The agent's listener in each captured namespace, on 127.0.0.1 and `::1`.
@@ -87,6 +89,7 @@ impl Default for Capture {
         Self {
             cgroups: Vec::new(),
             exclude: Vec::new(),
+            kubepods: None,
             pins: "/sys/fs/bpf/mesh-agent".into(),
             proxy_port: 15_001,
             mark: 0x6d65_7368,

@@ -89,7 +89,7 @@ metrics! {
     PANIC: Gauge "mesh_service_panic" ["service", "port"];
     /// Share of the picks that a tier gets, 0 to 1; tier 0 is the nearest
     TIER_SHARE: Gauge "mesh_service_tier_share" ["service", "port", "tier"];
-    /// Requests and connections of the proxy path that a limit of the policy refused, by `x-mesh-error`
+    /// Requests and connections that a limit of the policy refused, by `x-mesh-error`; connect: by the hooks
     OVER_LIMIT: Counter "mesh_over_limit_total" ["service", "port", "reason"];
     /// Requests and connections that a rate limit in dry run would have refused
     DRY_RUN: Counter "mesh_rate_limit_dry_run_total" ["service", "port"];

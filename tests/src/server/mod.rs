@@ -3,6 +3,7 @@
 mod bookinfo;
 mod dnsmasq;
 mod fickle;
+pub mod kubernetes;
 mod moody;
 mod nginx;
 mod python;
@@ -10,6 +11,7 @@ mod python;
 pub use bookinfo::{Bookinfo, Role};
 pub use dnsmasq::Dnsmasq;
 pub use fickle::{Fickle, Mood};
+pub use kubernetes::Kubernetes;
 pub use moody::Moody;
 pub use nginx::Nginx;
 pub use python::Echo;

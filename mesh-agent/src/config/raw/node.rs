@@ -18,6 +18,9 @@ pub struct Capture {
     /// Cgroups below `cgroups` that are left alone.
     #[schemars(length(max = 1024))]
     pub exclude: Vec<AbsolutePath>,
+    /// The cgroup in which the kubelet keeps all pods, or one above it, with `kubernetes.enabled`. Found by itself unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubepods: Option<AbsolutePath>,
     /// Folder on a bpffs that maps and links are pinned under; every agent on a node needs its own.
     pub pins: AbsolutePath,
     /// Port of the agent's listener in each captured network namespace, on 127.0.0.1 and `::1`.
@@ -90,11 +93,12 @@ pub struct Locality {
 
 impl Default for Capture {
     fn default() -> Self {
-        let model::Capture { cgroups, exclude, pins, proxy_port, mark, stale_after } =
+        let model::Capture { cgroups, exclude, kubepods, pins, proxy_port, mark, stale_after } =
             model::Capture::default();
         Self {
             cgroups: cgroups.into_iter().map(AbsolutePath).collect(),
             exclude: exclude.into_iter().map(AbsolutePath).collect(),
+            kubepods: kubepods.map(AbsolutePath),
             pins: AbsolutePath(pins),
             proxy_port,
             mark,
@@ -137,6 +141,7 @@ impl From<Capture> for model::Capture {
         Self {
             cgroups: raw.cgroups.into_iter().map(|path| path.0).collect(),
             exclude: raw.exclude.into_iter().map(|path| path.0).collect(),
+            kubepods: raw.kubepods.map(|path| path.0),
             pins: raw.pins.0,
             proxy_port: raw.proxy_port,
             mark: raw.mark,

@@ -50,7 +50,7 @@ fn matches() {
                     header("x-c", ValueMatch::Regex("d+".into())),
                     header("x-e", ValueMatch::Present),
                 ],
-                query: Vec::new(),
+                ..Default::default()
             },
             RouteMatch { path: Some(PathMatch::Prefix("/f/".into())), ..Default::default() },
             RouteMatch { path: Some(PathMatch::Regex("/g/[0-9]+".into())), ..Default::default() },

@@ -13,7 +13,7 @@ mod watched;
 pub use key::Key;
 pub use namespace::{CAPTURE_LABEL, Namespace};
 pub use node::Node;
-pub use pod::Pod;
+pub use pod::{Pod, Workload};
 pub use service::{Distribution, Service, ServiceKind, ServicePort};
 pub use slice::{Conditions, Endpoint, Slice, SlicePort};
 pub use watched::{Meta, Resource, Watched};

@@ -1,10 +1,14 @@
 //! Pods of this node.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Meta, Resource, Watched};
+
+/// On a pod that the kubelet read from its disk (a static pod): the UID that it
+/// knows the pod by. The API server's object only mirrors it.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A pod that runs here, or is about to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,13 +18,41 @@ pub struct Pod {
     pub name: Arc<str>,
     pub service_account: Arc<str>,
     pub labels: BTreeMap<String, String>,
-    /// Of `mesh.dev/` only: others may be as large as they like.
+    /// Of `mesh.dev/` only, and [`MIRROR`]: others may be as large as they like.
     pub annotations: BTreeMap<String, String>,
     pub host_network: bool,
     /// Empty until it has any.
     pub addresses: Vec<IpAddr>,
     /// Its containers have ended for good.
     pub finished: bool,
+}
+
+impl Pod {
+    /// The UID that its cgroup is named after.
+    pub fn cgroup_uid(&self) -> &str {
+        self.annotations.get(MIRROR).map_or(&self.uid, String::as_str)
+    }
+
+    /// The same of each replica.
+    pub fn workload(&self) -> Workload {
+        Workload {
+            namespace: Arc::clone(&self.namespace),
+            service_account: Arc::clone(&self.service_account),
+        }
+    }
+}
+
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Who a pod is among many: its service account. There are few of those.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Workload {
+    pub namespace: Arc<str>,
+    pub service_account: Arc<str>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +94,7 @@ impl Watched for Pod {
         if metadata.uid.is_empty() {
             return Err("it has no `metadata.uid`".to_owned());
         }
-        let ours = |(name, _): &(String, String)| name.starts_with("mesh.dev/");
+        let ours = |(name, _): &(String, String)| name.starts_with("mesh.dev/") || name == MIRROR;
         Ok(Self {
             uid: metadata.uid.as_str().into(),
             namespace: metadata.namespace.as_deref().unwrap_or_default().into(),

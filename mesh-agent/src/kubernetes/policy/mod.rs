@@ -21,6 +21,8 @@ pub use crd::crd;
 pub use grant::ReferenceGrant;
 pub use memory::Memory;
 pub use object::{GATEWAY, GrpcRoute, HttpRoute, Kind, MeshPolicy, Object};
+#[cfg(test)]
+pub(super) use tests::World;
 pub use verdict::{Outcome, Parent, Ruling, Verdict};
 
 use super::{Key, Service, route};

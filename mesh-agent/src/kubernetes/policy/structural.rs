@@ -10,6 +10,7 @@
 use serde_json::{Map, Value, json};
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+const LIST_TYPE: &str = "x-kubernetes-list-type";
 
 /// Keywords that mean the same in both.
 const KEPT: [&str; 10] = [
@@ -44,7 +45,7 @@ fn of(schema: &Value, definitions: &Value) -> Map<String, Value> {
             for form in forms {
                 for (key, value) in one(form, definitions) {
                     // Names and patterns of text don't concern the other forms.
-                    if key != "type" && !made.contains_key(&key) {
+                    if key != "type" && key != LIST_TYPE && !made.contains_key(&key) {
                         made.insert(key, value);
                     }
                 }
@@ -92,7 +93,7 @@ fn one(schema: &Value, definitions: &Value) -> Map<String, Value> {
     if schema["items"].is_object() {
         made.insert("items".into(), of(&schema["items"], definitions).into());
         if schema["type"] == "array" {
-            made.insert("x-kubernetes-list-type".into(), "atomic".into());
+            made.insert(LIST_TYPE.into(), "atomic".into());
         }
     }
     made
