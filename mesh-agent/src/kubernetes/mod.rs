@@ -25,7 +25,7 @@ mod watch;
 mod wire;
 
 pub use client::ConnectError;
-pub use cluster::{Changes, Cluster, Namespaces, Pods};
+pub use cluster::{Absent, Changes, Cluster};
 pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,
