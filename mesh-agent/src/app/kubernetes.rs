@@ -124,6 +124,7 @@ impl Kubernetes {
     /// The composed configuration is in force.
     pub fn note(&self, composed: Composed) {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).services = composed.left_out;
+        self.cluster.applied(Ok(()));
     }
 
     /// What isn't in force, in words.
@@ -188,6 +189,7 @@ async fn follow(agent: &Agent, kubernetes: &Kubernetes, mut changes: Changes) ->
             Ok(()) => changes.services = false,
             Err(error) => {
                 tracing::error!(error, "the cluster's services can't be put into force");
+                kubernetes.cluster.applied(Err(error.clone()));
                 let text = format!(
                     "the cluster's services are not in force as they are now, those before are: \
                      {error}"
