@@ -1,18 +1,17 @@
-//! The tests' API server on its own, for kubectl: `apiserver FOLDER` writes
-//! kubeconfigs there and serves until it is ended.
+//! The tests' API server on its own, for kubectl: prints the paths of its
+//! kubeconfigs and serves until its input ends. Where `KUBEBUILDER_ASSETS` is
+//! set it is a real one.
 
-use std::{path::PathBuf, thread};
+use std::io::{Read as _, stdin};
 
-use anyhow::{Context as _, Result};
-use mesh_tests::server::Kubernetes;
+use anyhow::Result;
+use mesh_tests::{World, server::Kubernetes};
 
 fn main() -> Result<()> {
-    let folder: PathBuf = std::env::args_os().nth(1).context("usage: apiserver FOLDER")?.into();
-    std::fs::create_dir_all(&folder)?;
-    let kubernetes = Kubernetes::start_small(&folder)?;
+    let world = World::beside_the_tests("apiserver")?;
+    let kubernetes = Kubernetes::start(&world)?;
     println!("admin: {}", kubernetes.admin_kubeconfig()?.display());
     println!("agent: {}", kubernetes.kubeconfig()?.display());
-    loop {
-        thread::park();
-    }
+    stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }

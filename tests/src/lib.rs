@@ -6,6 +6,7 @@
 
 mod agent;
 mod cgroup;
+pub mod cluster;
 pub mod integrity;
 mod janitor;
 mod kubepods;

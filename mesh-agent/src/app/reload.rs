@@ -94,6 +94,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
         }
     };
     check(old.capture.pins != new.capture.pins, "capture.pins");
+    check(old.capture.kubepods != new.capture.kubepods, "capture.kubepods");
     check(old.capture.proxy_port != new.capture.proxy_port, "capture.proxyPort");
     check(old.capture.mark != new.capture.mark, "capture.mark");
     check(old.admin.socket != new.admin.socket, "admin.socket");
@@ -117,6 +118,7 @@ fn addresses(settings: &Settings) -> BTreeSet<(IpAddr, u16)> {
 
 fn keep_what_needs_a_restart(old: &Settings, mut new: Settings) -> Settings {
     new.capture.pins.clone_from(&old.capture.pins);
+    new.capture.kubepods.clone_from(&old.capture.kubepods);
     new.capture.proxy_port = old.capture.proxy_port;
     new.capture.mark = old.capture.mark;
     new.admin = old.admin.clone();
