@@ -1,6 +1,9 @@
 //! The kernel picks: what each algorithm promises, seen from a pod.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use mesh_tests::{
@@ -107,17 +110,82 @@ fn least_response_time_avoids_the_slow() -> Result<()> {
     assert!(hooks.iter().any(|hook| hook["hook"] == "ingress" && hook["ok"] == true), "{status}");
     scene.ask(&scene.client, 60)?;
     scene.servers[1].be(Mood { delay: Duration::from_millis(20), ..Mood::default() })?;
+    // Its share of all that is asked within two seconds, and then.
+    let slowed = Instant::now();
     eventually_for(Duration::from_secs(10), "the slow one to be left out", || {
         let share = scene.share("two", 60)?;
         ensure!(share < 10, "{share} %");
         Ok(())
     })?;
+    eprintln!("under a tenth after {:?}", slowed.elapsed());
     scene.servers[1].be(Mood::default())?;
     eventually_for(Duration::from_secs(90), "it to get its share again", || {
         let share = scene.share("two", 60)?;
         ensure!(share >= 15, "{share} %");
         Ok(())
     })
+}
+
+#[test]
+fn shares_follow_the_algorithm() -> Result<()> {
+    let scene = Scene::new("kshares", "loadBalancer: {algorithm: random}")?;
+    let expect = |shares: [f64; 3]| -> Result<()> {
+        const N: usize = 1200;
+        let counts = scene.ask(&scene.client, N)?;
+        let of = |name: &str| counts.get(name).copied().unwrap_or(0) as f64;
+        let squares = ["one", "two", "three"].into_iter().zip(shares).map(|(name, share)| {
+            let due = share * N as f64;
+            (of(name) - due).powi(2) / due
+        });
+        // Two degrees of freedom: chance alone comes to this once in 10,000 runs.
+        let chi_square: f64 = squares.sum();
+        ensure!(chi_square < 18.4, "χ² {chi_square:.1}: {counts:?}");
+        eprintln!("{shares:?}: {counts:?}, χ² {chi_square:.2}");
+        Ok(())
+    };
+    expect([1.0 / 3.0; 3])?;
+    // The client connects by IPv4: every second instance is of that family.
+    let weighted = |algorithm: &str| -> Result<()> {
+        let mut yaml = with(&scene.service, &format!("loadBalancer: {{algorithm: {algorithm}}}"));
+        for (server, weight) in scene.servers.iter().zip([5, 3, 2]) {
+            for address in server.pod.ips() {
+                let plain = format!("address: \"{address}\", port: 80");
+                yaml = yaml.replace(&plain, &format!("{plain}, weight: {weight}"));
+            }
+        }
+        scene.agent.reload(&yaml).map(drop)
+    };
+    weighted("random")?;
+    expect([0.5, 0.3, 0.2])?;
+    weighted("weighted")?;
+    expect([0.5, 0.3, 0.2])
+}
+
+#[test]
+fn a_newcomer_is_no_faster_than_its_peers_and_starts_slowly() -> Result<()> {
+    let policy = "loadBalancer: {algorithm: leastResponseTime}, slowStart: {window: 5m}";
+    let scene = Scene::new("knew", policy)?;
+    let fewer =
+        Service { instances: scene.service.instances[..4].to_vec(), ..scene.service.clone() };
+    scene.agent.reload(&with(&fewer, policy))?;
+    // All answer after 20 ms: none would look like the fastest.
+    for server in &scene.servers {
+        server.be(Mood { delay: Duration::from_millis(20), ..Mood::default() })?;
+    }
+    scene.ask(&scene.client, 40)?;
+    // It was there before, for a moment: now it comes as one that is new.
+    scene.agent.reload(&with(&scene.service, policy))?;
+    let endpoints = scene.agent.json(["endpoints", "web"])?;
+    let new = scene.servers[2].pod.ip4.to_string();
+    let new = endpoints.as_array().into_iter().flatten().find(|endpoint| {
+        endpoint["address"].as_str().is_some_and(|address| address.starts_with(&new))
+    });
+    let time = new.and_then(|new| new["responseTimeUs"].as_u64()).unwrap_or(0);
+    ensure!((10_000..500_000).contains(&time), "{new:?}");
+    // A tenth of its turns at first.
+    let share = scene.share("three", 100)?;
+    ensure!(share < 20, "{share} %");
+    Ok(())
 }
 
 #[test]

@@ -31,5 +31,5 @@ pub use service::{PortView, ServiceView, TierView};
 pub use socket::{AdminSocket, SocketError};
 pub use status::{
     AgentState, DnsView, Generations, HookView, MapView, NamespaceView, ReasonView, ReloadView,
-    SourceState, SourceView, Status,
+    SourceState, SourceView, Status, UnreadableView, WatchState, WatchView,
 };

@@ -21,6 +21,8 @@ pub struct Status {
     pub dns: DnsView,
     /// Where instances are discovered; services with `static` ones have none.
     pub sources: Vec<SourceView>,
+    /// What is watched of the Kubernetes cluster, where there is one.
+    pub watches: Vec<WatchView>,
     /// `None` before the first reload.
     pub last_reload: Option<ReloadView>,
     pub generations: Generations,
@@ -114,6 +116,49 @@ pub enum SourceState {
     Empty,
     /// It doesn't answer, or nothing that can be used: what it said before
     /// stands.
+    Failing,
+}
+
+/// A resource of Kubernetes that is watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchView {
+    /// Such as `endpointslices.discovery.k8s.io`.
+    pub resource: String,
+    pub state: WatchState,
+    pub objects: u64,
+    /// Since the API server last said anything of it; `None` if never.
+    pub age_ms: Option<u64>,
+    /// What went wrong last; not cleared by what goes well.
+    pub last_error: Option<String>,
+    pub last_error_age_ms: Option<u64>,
+    /// Changes that were seen.
+    pub events: u64,
+    /// Times that all objects were listed: once, and after each gap.
+    pub lists: u64,
+    pub errors: u64,
+    /// Objects that make no sense: what was known of them stands.
+    pub unreadable: Vec<UnreadableView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreadableView {
+    /// Namespace and name.
+    pub object: String,
+    pub why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WatchState {
+    /// Its objects haven't been listed yet.
+    Waiting,
+    /// It follows.
+    Synced,
+    /// It doesn't follow: what was known stands.
+    Stale,
+    /// It doesn't follow, and nothing is known.
     Failing,
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     descriptors, discovery,
     kernel::{Feeds, Kernel},
+    kubernetes::Kubernetes,
     namespaces::Tracked,
     pods::Pods,
     run::RunOptions,
@@ -47,6 +48,9 @@ pub(super) struct Agent {
     pub ended_by_removal: AtomicU64,
     config: PathBuf,
     kernel: Option<Kernel>,
+    kubernetes: Option<Kubernetes>,
+    /// What the file says; `settings` has the cluster's services too.
+    file: ArcSwap<Settings>,
     settings: ArcSwap<Settings>,
     pub registry: tokio::sync::Mutex<Registry>,
     state: watch::Sender<AgentState>,
@@ -83,8 +87,11 @@ impl OriginalDestinations for NotRedirected {
 impl Agent {
     pub async fn start(
         options: RunOptions,
-        settings: Settings,
+        file: Settings,
+        kubernetes: Option<Kubernetes>,
     ) -> anyhow::Result<(Arc<Self>, Option<Feeds>)> {
+        let composed = kubernetes.as_ref().map(|kubernetes| kubernetes.compose(&file));
+        let settings = composed.as_ref().map_or_else(|| file.clone(), |it| it.settings.clone());
         let mut registry = Registry::new();
         let snapshots = registry.reader();
         registry.locate(settings.locality.clone());
@@ -96,7 +103,12 @@ impl Agent {
         // Nothing is taken out of the kernel's maps before the sources could
         // say what belongs there.
         sources.first_outcomes(discovery::FIRST_ANSWERS).await;
-        registry.configure_with(settings.services.clone(), sources.found());
+        let mut found = sources.found();
+        if let Some((kubernetes, composed)) = kubernetes.as_ref().zip(composed) {
+            found.extend(kubernetes.found(&settings, None));
+            kubernetes.note(composed);
+        }
+        registry.configure_with(settings.services.clone(), found);
         discovery.commit(sources);
 
         let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
@@ -135,6 +147,8 @@ impl Agent {
             ended_by_removal: AtomicU64::new(0),
             config: options.config,
             kernel,
+            kubernetes,
+            file: ArcSwap::from_pointee(file),
             settings: ArcSwap::from_pointee(settings),
             registry: tokio::sync::Mutex::new(registry),
             state: watch::Sender::new(AgentState::Starting),
@@ -182,6 +196,20 @@ impl Agent {
         self.kernel.as_ref()
     }
 
+    pub fn kubernetes(&self) -> Option<&Kubernetes> {
+        self.kubernetes.as_ref()
+    }
+
+    /// What the file says.
+    pub fn file(&self) -> Arc<Settings> {
+        self.file.load_full()
+    }
+
+    pub fn set_file(&self, file: Settings) {
+        self.file.store(Arc::new(file));
+    }
+
+    /// What is in force: the file, with the cluster's services.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
@@ -262,14 +290,22 @@ impl Agent {
         self.dns.close(cookie).await;
     }
 
-    /// Puts new settings into force, or leaves everything as it was.
-    pub async fn put_into_force(&self, old: &Settings, new: Settings) -> Result<(), ControlError> {
+    /// Puts new settings into force, or leaves everything as it was. New sources
+    /// get this much time to answer first.
+    pub async fn put_into_force(
+        &self,
+        old: &Settings,
+        new: Settings,
+        patience: Duration,
+    ) -> Result<(), ControlError> {
         let sources = self.discovery.prepare(&new.services);
-        sources.first_outcomes(discovery::FIRST_ANSWERS).await;
+        sources.first_outcomes(patience).await;
         let mut registry = self.registry.lock().await;
         let before = registry.discovered();
         registry.locate(new.locality.clone());
-        registry.configure_with(new.services.clone(), sources.found());
+        let mut found = sources.found();
+        found.extend(self.kubernetes.iter().flat_map(|it| it.found(&new, None)));
+        registry.configure_with(new.services.clone(), found);
         if let Some(kernel) = &self.kernel {
             let applied = self.apply_to_kernel(kernel, old, &new);
             if let Err(error) = applied {

@@ -53,7 +53,7 @@ pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     agent.discovery.stop().await;
 }
 
-async fn at(time: Option<Instant>) {
+pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
@@ -72,17 +72,20 @@ async fn take_in(agent: &Agent) -> bool {
         }
         Some(kernel) => put_into_force(agent, kernel, &mut registry, changes),
     };
-    let problems = refused.iter().map(|(change, error)| {
-        format!(
-            "what was discovered for {} is not in force, the {} instances before it are: {error}",
-            change.service,
-            agent.snapshots.load().service(change.service.as_str()).map_or(0, instances)
-        )
-    });
+    let problems = refused.iter().map(|(change, error)| refusal(agent, change, error));
     agent.publish_undiscovered(problems.collect());
     let any = !refused.is_empty();
     agent.discovery.put_back(refused.iter().map(|(change, _)| change));
     any
+}
+
+/// That a set isn't in force, in words.
+pub(super) fn refusal(agent: &Agent, change: &Discovered, error: &str) -> String {
+    format!(
+        "what was discovered for {} is not in force, the {} instances before it are: {error}",
+        change.service,
+        agent.snapshots.load().service(change.service.as_str()).map_or(0, instances)
+    )
 }
 
 fn instances(service: &Arc<crate::registry::Service>) -> usize {
@@ -92,7 +95,7 @@ fn instances(service: &Arc<crate::registry::Service>) -> usize {
 /// All changes at once. Where the kernel refuses that, one after the other: one
 /// service that grows out of bounds must not hold back the others. Returns
 /// those that are refused, with the reason.
-fn put_into_force(
+pub(super) fn put_into_force(
     agent: &Agent,
     kernel: &Kernel,
     registry: &mut Registry,

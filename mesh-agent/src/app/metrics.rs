@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use super::{
     agent::Agent,
     views::{self, KernelCounters},
+    watches,
 };
 use crate::{
-    admin::{AgentState, EndpointState, SourceState},
+    admin::{AgentState, EndpointState, SourceState, WatchState},
     registry::{Endpoint, ServicePort},
     retry::Reason,
     telemetry::{Exposition, metrics as table},
@@ -17,6 +18,7 @@ pub(super) fn page(agent: &Agent) -> String {
     let mut page = Exposition::default();
     of_the_agent(agent, &mut page);
     of_the_sources(agent, &mut page);
+    of_the_watches(agent, &mut page);
     of_the_kernel(agent, &mut page);
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
@@ -71,6 +73,21 @@ fn of_the_sources(agent: &Agent, page: &mut Exposition) {
         page.gauge(&table::SOURCE_OK, labels, f64::from(!failing));
         page.counter(&table::SOURCE_ANSWERS, labels, source.answers);
         page.counter(&table::SOURCE_ERRORS, labels, source.errors);
+    }
+}
+
+fn of_the_watches(agent: &Agent, page: &mut Exposition) {
+    for watch in watches::views(agent) {
+        let labels = [watch.resource.as_str()];
+        page.gauge(&table::WATCH_OBJECTS, labels, watch.objects as f64);
+        page.gauge(&table::WATCH_SYNCED, labels, f64::from(watch.state == WatchState::Synced));
+        if let Some(age) = watch.age_ms {
+            page.gauge(&table::WATCH_AGE, labels, age as f64 / 1000.0);
+        }
+        page.gauge(&table::WATCH_UNREADABLE, labels, watch.unreadable.len() as f64);
+        page.counter(&table::WATCH_EVENTS, labels, watch.events);
+        page.counter(&table::WATCH_LISTS, labels, watch.lists);
+        page.counter(&table::WATCH_ERRORS, labels, watch.errors);
     }
 }
 

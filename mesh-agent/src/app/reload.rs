@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering};
 
-use super::agent::{Agent, LastReload};
+use super::{
+    agent::{Agent, LastReload},
+    discovery,
+};
 use crate::{
     admin::{ControlError, ReloadOutcome},
     config,
@@ -58,10 +61,16 @@ async fn apply(agent: &Agent, new: Settings) -> Result<ReloadOutcome, ControlErr
     if agent.kernel().is_none() && addresses(&old) != addresses(&new) {
         needs_restart.push("services[].address (without eBPF)".to_owned());
     }
-    let new = keep_what_needs_a_restart(&old, new);
+    let file = keep_what_needs_a_restart(&old, new);
+    let composed = agent.kubernetes().map(|kubernetes| kubernetes.compose(&file));
+    let new = composed.as_ref().map_or_else(|| file.clone(), |it| it.settings.clone());
     let changed = *old != new;
     if changed {
-        agent.put_into_force(&old, new).await?;
+        agent.put_into_force(&old, new, discovery::FIRST_ANSWERS).await?;
+    }
+    agent.set_file(file);
+    if let Some((kubernetes, composed)) = agent.kubernetes().zip(composed) {
+        kubernetes.note(composed);
     }
     let snapshot = agent.snapshots.load();
     Ok(ReloadOutcome {
@@ -81,12 +90,17 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
         }
     };
     check(old.capture.pins != new.capture.pins, "capture.pins");
+    check(old.capture.kubepods != new.capture.kubepods, "capture.kubepods");
     check(old.capture.proxy_port != new.capture.proxy_port, "capture.proxyPort");
     check(old.capture.mark != new.capture.mark, "capture.mark");
     check(old.admin.socket != new.admin.socket, "admin.socket");
     check(old.admin.http != new.admin.http, "admin.http");
     check(old.dns.port != new.dns.port, "dns.port");
     check(old.dns.ttl != new.dns.ttl, "dns.ttl");
+    let (before, after) = (&old.kubernetes, &new.kubernetes);
+    check(before.enabled != after.enabled, "kubernetes.enabled");
+    check(before.kubeconfig != after.kubeconfig, "kubernetes.kubeconfig");
+    check(before.node != after.node, "kubernetes.node");
     keys
 }
 
@@ -100,10 +114,14 @@ fn addresses(settings: &Settings) -> BTreeSet<(IpAddr, u16)> {
 
 fn keep_what_needs_a_restart(old: &Settings, mut new: Settings) -> Settings {
     new.capture.pins.clone_from(&old.capture.pins);
+    new.capture.kubepods.clone_from(&old.capture.kubepods);
     new.capture.proxy_port = old.capture.proxy_port;
     new.capture.mark = old.capture.mark;
     new.admin = old.admin.clone();
     new.dns.port = old.dns.port;
     new.dns.ttl = old.dns.ttl;
+    new.kubernetes.enabled = old.kubernetes.enabled;
+    new.kubernetes.kubeconfig.clone_from(&old.kubernetes.kubeconfig);
+    new.kubernetes.node.clone_from(&old.kubernetes.node);
     new
 }

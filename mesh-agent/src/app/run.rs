@@ -17,8 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    adaptive, agent::Agent, descriptors, discovery, health, namespaces, pods, pulse, reload,
-    removal, watch,
+    adaptive,
+    agent::Agent,
+    descriptors, discovery, health,
+    kubernetes::{self, Kubernetes},
+    namespaces, pods, pulse, reload, removal, watch,
 };
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
@@ -88,12 +91,16 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         None => None,
     };
     let checker = health::checker(&settings, options.ebpf)?;
-    let (agent, feeds) = Agent::start(options, settings).await?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
+    let cluster = Kubernetes::start(&settings, &mut tasks, &stop).await?;
+    let (agent, feeds) = Agent::start(options, settings, cluster).await?;
+    kubernetes::tell_of_pods(&agent);
     let mut log = None;
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
     tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(kubernetes::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(kubernetes::follow_pods(Arc::clone(&agent), stop.clone()));
     tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(adaptive::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
@@ -103,11 +110,13 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         // Before the hooks are attached, so that a start is complete.
         let meshes_pods = agent.settings().kubernetes.enabled;
         if meshes_pods {
+            pods::tell(&agent);
             selector.first_look();
         }
         let tracker = tracker.first_scan().await;
         if meshes_pods {
             selector.settle();
+            tasks.spawn(pods::listen(Arc::clone(&agent), stop.clone()));
             tasks.spawn(selector.run(stop.clone()));
         }
         let (missing, found) = tokio::sync::mpsc::channel(256);

@@ -194,6 +194,7 @@ pub(super) fn status(agent: &Agent) -> Status {
             hostnames: snapshot.services.iter().map(|s| s.spec.hostnames.len() as u64).sum(),
         },
         sources: sources(agent),
+        watches: super::watches::views(agent),
         last_reload: agent.last_reload().map(|reload| ReloadView {
             age_ms: millis(reload.at.elapsed()),
             ok: reload.problems.is_empty(),
@@ -308,6 +309,7 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
     }));
     degraded.extend(sources(agent).iter().filter_map(failing));
     degraded.extend(agent.undiscovered().iter().cloned());
+    degraded.extend(super::watches::degraded(agent));
     for map in maps(agent) {
         if map.used * 10 >= map.capacity * 9 {
             degraded.push(format!("map {} holds {} of {}", map.name, map.used, map.capacity));

@@ -5,13 +5,15 @@ use super::{
     output::{Output, Sign, fields, table},
     unit,
 };
-use crate::admin::{AgentState, HookView, MapView, SourceState, SourceView, Status};
+use crate::admin::{
+    AgentState, HookView, MapView, SourceState, SourceView, Status, WatchState, WatchView,
+};
 
 /// Shows how the agent is: hooks, namespaces, maps, last reload, what is degraded
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
 Shows how the agent is: its state, the hooks with their links, the captured \
-namespaces, the last reload, the sources of instances, how full the maps are, what \
+namespaces, the last reload, the sources of instances, the watches of the cluster, how full the maps are, what \
 the hooks decided, and everything that is degraded. To be told by exit code, ask for `.degraded`, or scrape \
 the metric `mesh_degraded`.
 
@@ -50,6 +52,16 @@ pub(super) fn text(status: &Status) -> String {
         text += "\nSOURCES\n";
         let columns = ["SERVICE", "SOURCE", "STATE", "INSTANCES", "AGE", "NEXT"];
         text += &table(columns, status.sources.iter().map(source));
+    }
+    if !status.watches.is_empty() {
+        text += "\nWATCHES OF THE CLUSTER\n";
+        let columns = ["RESOURCE", "STATE", "OBJECTS", "AGE", "LISTS", "EVENTS"];
+        text += &table(columns, status.watches.iter().map(watch));
+        let errors = status.watches.iter().filter(|watch| watch.state != WatchState::Synced);
+        for (error, age) in errors.filter_map(|it| it.last_error.as_ref().zip(it.last_error_age_ms))
+        {
+            text += &format!("{} {error} ({} ago)\n", Sign::Bad, unit::millis(age));
+        }
     }
     if !status.maps.is_empty() {
         text += "\nMAPS\n";
@@ -146,6 +158,18 @@ fn source(source: &SourceView) -> [String; 6] {
     let next = source.next_try_ms.map_or_else(|| "now".to_owned(), unit::millis);
     let target = format!("{} {}", source.kind, source.target);
     [source.service.clone(), target, state, unit::count(source.instances), age, next]
+}
+
+fn watch(watch: &WatchView) -> [String; 6] {
+    let state = match watch.state {
+        WatchState::Waiting => format!("{} waiting", Sign::Warning),
+        WatchState::Synced => format!("{} synced", Sign::Good),
+        WatchState::Stale => format!("{} stale", Sign::Warning),
+        WatchState::Failing => format!("{} failing", Sign::Bad),
+    };
+    let age = watch.age_ms.map_or_else(|| "–".to_owned(), unit::millis);
+    let [objects, lists, events] = [watch.objects, watch.lists, watch.events].map(unit::count);
+    [watch.resource.clone(), state, objects, age, lists, events]
 }
 
 fn map(map: &MapView) -> [String; 4] {

@@ -40,6 +40,11 @@ impl PolicyBlock {
         self.0.model()
     }
 
+    /// Whether it has this key.
+    pub fn says(&self, key: &str) -> bool {
+        self.written().get(key).is_some()
+    }
+
     /// As it could be written, in full.
     pub fn written(&self) -> Value {
         serde_json::to_value(&self.0).expect("a policy is text, numbers and mappings by text")

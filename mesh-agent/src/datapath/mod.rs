@@ -15,6 +15,7 @@ mod heartbeat;
 mod hooks;
 mod kernel_log;
 mod limits;
+mod newcomers;
 mod object;
 mod originals;
 mod pins;

@@ -87,3 +87,50 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_start_is_the_curve_of_the_contract_in_steps() {
+        let mut policy = Policy::default();
+        let slow_start = SlowStart::default();
+        start_slowly(slow_start, &mut policy);
+        assert_eq!(policy.slow_start_ns, 30_000_000_000);
+        let share = |step: usize| f64::from(policy.slow_start[step]) / f64::from(u16::MAX);
+        // 10 % at least, then as much as the part of the window that is over.
+        assert!((share(0) - 0.1).abs() < 0.001, "{}", share(0));
+        for step in 2..SLOW_START_STEPS {
+            let middle = (step as f64 + 0.5) / SLOW_START_STEPS as f64;
+            assert!((share(step) - middle).abs() < 0.001, "{step}: {}", share(step));
+        }
+        assert!(policy.slow_start.is_sorted());
+    }
+
+    #[test]
+    fn a_dead_instance_costs_the_connect_timeout() {
+        let mut policy = Policy::default();
+        let connect = Some(Duration::from_millis(600));
+        wait(&Timeouts { connect, ..Timeouts::default() }, &mut policy);
+        assert_eq!((policy.syn_timeout_ms, policy.user_timeout_ms), (600, 30_000));
+        // The SYN goes out three times in that time.
+        let repeat = u64::from(policy.syn_repeat_ticks) * 1000 / *TICKS_PER_SECOND;
+        assert!((190..=200).contains(&repeat), "{repeat} ms");
+        // Who waits longer to connect waits as long for what was sent.
+        let connect = Some(Duration::from_secs(60));
+        wait(&Timeouts { connect, ..Timeouts::default() }, &mut policy);
+        assert_eq!((policy.syn_timeout_ms, policy.user_timeout_ms), (60_000, 60_000));
+    }
+
+    #[test]
+    fn waits_for_answers_follow_the_request_timeout() {
+        let mut policy = Policy::default();
+        wait(&Timeouts::default(), &mut policy);
+        assert_eq!(policy.response_timeout_ns, 1_000_000_000);
+        assert_eq!(policy.probe_ns, 6_000_000_000);
+        let request = Some(Duration::from_secs(2));
+        wait(&Timeouts { request, ..Timeouts::default() }, &mut policy);
+        assert_eq!((policy.response_timeout_ns, policy.probe_ns), (2_000_000_000, 3_000_000_000));
+    }
+}

@@ -163,3 +163,72 @@ fn share(port: &ServicePort, endpoint: &Endpoint) -> u16 {
     let share = if most <= u32::from(u16::MAX) { u64::from(endpoint.turns) } else { scaled };
     u16::try_from(share).unwrap_or(u16::MAX).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(backend: u32, weight: u16) -> Slot {
+        let address = std::net::SocketAddr::from(([10, 1, 0, backend as u8], 80));
+        Slot { address: address.into(), backend, weight, tier: 0 }
+    }
+
+    /// As often as their weights say.
+    fn turns(weights: &[u16]) -> Vec<Slot> {
+        let slots = (1..).zip(weights);
+        slots.flat_map(|(id, &w)| std::iter::repeat_n(slot(id, w), w.into())).collect()
+    }
+
+    #[test]
+    fn backends_are_listed_once_more_only_where_turns_repeat_them() {
+        let row = Row::of(turns(&[1, 1, 1]), false, false);
+        assert_eq!((row.each, row.backends(), row.entry_count()), (0, 3, 3));
+        let row = Row::of(turns(&[3, 1]), false, false);
+        assert_eq!((row.each, row.backends(), row.entry_count()), (2, 2, 6));
+        let each: Vec<_> =
+            row.entries().filter(|(index, _)| index & EACH != 0).map(|(_, s)| s.backend).collect();
+        assert_eq!(each, [1, 2]);
+    }
+
+    #[test]
+    fn with_affinity_each_backend_is_found_by_its_id() {
+        let row = Row::of(turns(&[2, 1]), true, false);
+        for id in [1, 2] {
+            let found = row.entries().find(|&(index, _)| index == BY_BACKEND | id);
+            assert_eq!(found.map(|(_, slot)| slot.backend), Some(id));
+        }
+        assert_eq!(row.entry_count(), 3 + 2 + 2);
+    }
+
+    #[test]
+    fn what_is_read_back_is_what_was_written() {
+        for (weights, affinity) in [(&[1, 1][..], false), (&[5, 2, 1], false), (&[5, 2, 1], true)] {
+            let row = Row::of(turns(weights), affinity, false);
+            let mut found = Row::default();
+            // Maps have no order.
+            let mut entries: Vec<_> = row.entries().map(|(index, slot)| (index, *slot)).collect();
+            entries.reverse();
+            for (index, slot) in entries {
+                found.found(index, slot);
+            }
+            assert_eq!(found, row);
+            let keys: Vec<_> = row.keys(7, 3).map(|key| key.index).collect();
+            let mut written: Vec<_> = row.entries().map(|(index, _)| index).collect();
+            let mut known = keys.clone();
+            (known.sort_unstable(), written.sort_unstable());
+            assert_eq!(known, written);
+            assert!(row.keys(7, 3).all(|key| (key.set, key.generation) == (7, 3)));
+        }
+    }
+
+    #[test]
+    fn a_lookup_table_has_a_place_for_every_hash_in_proportion() {
+        let row = Row::of(vec![slot(1, 3), slot(2, 1)], false, true);
+        let table = row.lookup();
+        assert_eq!((table.len() as u32, row.chunks), (CHUNKS, CHUNKS));
+        let places = table.iter().flat_map(|chunk| chunk.slots).take(maglev::SIZE);
+        let second = places.filter(|&slot| slot == 1).count() as f64 / maglev::SIZE as f64;
+        assert!((second - 0.25).abs() < 0.01, "{second}");
+        assert_eq!(Row::of(Vec::new(), false, true).chunks, 0);
+    }
+}

@@ -33,12 +33,13 @@ use mesh_common::{
 use super::{
     contents::Contents,
     events::Events,
-    heartbeat::Heartbeat,
+    heartbeat::{Heartbeat, monotonic_ns},
     hooks::MEND,
+    newcomers::{self, Known},
     object::Object,
     originals::Originals,
     place::Place,
-    plan::{self, Operation, PlanError},
+    plan::{self, Operation, Plan, PlanError},
     row::Row,
     sys,
 };
@@ -190,8 +191,9 @@ impl Tables {
     /// Puts a snapshot into the maps, or changes nothing.
     pub fn sync(&mut self, snapshot: &Snapshot) -> Result<Sync, SyncError> {
         let plan = plan::plan(snapshot, &self.contents)?;
+        let begun = self.newcomers(&plan, snapshot);
         for operation in &plan.operations {
-            if let Err(error) = self.apply(operation) {
+            if let Err(error) = self.apply(operation, &begun) {
                 // Somewhere on the way: the next plan starts from what is there.
                 self.contents = self.read().unwrap_or_else(|_| std::mem::take(&mut self.contents));
                 return Err(SyncError::Map { operation: format!("{operation:?}"), error });
@@ -203,14 +205,30 @@ impl Tables {
         Ok(Sync { generation: self.generation, operations: plan.operations.len() })
     }
 
-    fn apply(&mut self, operation: &Operation) -> Result<(), aya::maps::MapError> {
+    fn newcomers(&self, plan: &Plan, snapshot: &Snapshot) -> StdHashMap<u32, Backend> {
+        let known = Known {
+            backends: &self.contents.backends,
+            ports: &plan.ports,
+            now: monotonic_ns().unwrap_or(0),
+        };
+        newcomers::newcomers(&plan.operations, snapshot, &known, |id| {
+            Some(self.backends.get(&id, 0).ok()?.ewma)
+        })
+    }
+
+    fn apply(
+        &mut self,
+        operation: &Operation,
+        begun: &StdHashMap<u32, Backend>,
+    ) -> Result<(), aya::maps::MapError> {
         match *operation {
             Operation::AddService(id) => {
                 let cursor = u64::from(rand::random::<u32>());
                 self.services.insert(id, Service { cursor, ..Service::default() }, 0)
             }
             Operation::AddBackend { id, service, address } => {
-                self.backends.insert(id, Backend { address, service, ..Backend::default() }, 0)
+                let first = Backend { address, service, ..Backend::default() };
+                self.backends.insert(id, begun.get(&id).unwrap_or(&first), 0)
             }
             Operation::AddSlots { set, generation, ref row } => {
                 for (index, slot) in row.entries() {

@@ -1,7 +1,7 @@
 //! The cluster as a whole: its watches, and what they found.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,10 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Change, ConnectError, Key, Memory, Namespace, Node, Pod, Progress, Selector, Service, Slice,
-    WatchStatus, Watched,
+    Change, ConnectError, Key, Memory, Namespace, Node, Pod, Progress, Resource, Selector, Service,
+    Slice, WatchStatus, Watched,
     client::{self, Way},
     memory,
+    pods::NodePods,
     store::{Dirty, Store},
     translate,
 };
@@ -34,15 +35,10 @@ pub struct Cluster {
     node: Arc<str>,
     state: Mutex<State>,
     changed: Notify,
-    pods: watch::Sender<Pods>,
-    captured: watch::Sender<Namespaces>,
+    /// `None` until all of it is known.
+    pods: watch::Sender<Option<Arc<NodePods>>>,
     watches: Watches,
 }
-
-/// This node's pods; those that have ended too, until they are deleted.
-pub type Pods = Arc<[Arc<Pod>]>;
-/// Names of the captured namespaces.
-pub type Namespaces = Arc<BTreeSet<Arc<str>>>;
 
 #[derive(Default)]
 struct State {
@@ -59,6 +55,14 @@ struct Watches {
     pods: Option<Arc<Progress>>,
 }
 
+/// Why nothing is behind a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The cluster says so; else it hasn't said anything yet.
+    pub known: bool,
+    pub why: String,
+}
+
 /// What has changed since it was last asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -72,33 +76,31 @@ impl Cluster {
     /// Nothing is asked yet. `memory` is what an earlier run knew.
     pub async fn new(settings: &Kubernetes, memory: Memory) -> Result<Self, ConnectError> {
         let way = client::way(settings).await?;
-        let known = memory.cluster == way.url && memory.node == settings.node;
-        let mut state = State::default();
-        if known {
-            state.store = memory.into_store(&mut state.dirty);
-        }
-        let store = &state.store;
-        let progress = |resource: super::Resource, objects: usize| {
-            Arc::new(Progress::new(resource.to_string(), known.then_some(objects)))
+        let ours = memory.cluster == way.url && memory.node == settings.node;
+        let memory = if ours { memory } else { Memory::default() };
+        let progress = |resource: Resource, known: Option<usize>| {
+            Arc::new(Progress::new(resource.to_string(), known))
         };
+        let is_pod_known = !settings.node.is_empty();
         let watches = Watches {
-            services: progress(Service::RESOURCE, store.services.len()),
-            slices: progress(Slice::RESOURCE, store.all_slices().count()),
-            namespaces: progress(Namespace::RESOURCE, store.namespaces.len()),
-            nodes: progress(Node::RESOURCE, store.nodes.len()),
-            pods: (!settings.node.is_empty()).then(|| progress(Pod::RESOURCE, store.pods.len())),
+            services: progress(Service::RESOURCE, memory.services.as_ref().map(Vec::len)),
+            slices: progress(Slice::RESOURCE, memory.slices.as_ref().map(Vec::len)),
+            namespaces: progress(Namespace::RESOURCE, memory.namespaces.as_ref().map(Vec::len)),
+            nodes: progress(Node::RESOURCE, memory.nodes.as_ref().map(Vec::len)),
+            pods: is_pod_known.then(|| progress(Pod::RESOURCE, memory.pods.as_ref().map(Vec::len))),
         };
-        let pods = store.pods.values().cloned().collect();
-        let captured = Arc::new(store.captured());
-        Ok(Self {
+        let mut state = State::default();
+        state.store = memory.into_store(&mut state.dirty);
+        let cluster = Self {
             way,
             node: settings.node.as_str().into(),
             state: Mutex::new(state),
             changed: Notify::new(),
-            pods: watch::Sender::new(pods),
-            captured: watch::Sender::new(captured),
+            pods: watch::Sender::new(None),
             watches,
-        })
+        };
+        cluster.publish();
+        Ok(cluster)
     }
 
     /// For what else is asked of the API server.
@@ -167,11 +169,10 @@ impl Cluster {
     /// Tells those who wait.
     fn publish(&self) {
         let mut state = self.state();
-        if std::mem::take(&mut state.dirty.pods) {
-            self.pods.send_replace(state.store.pods.values().cloned().collect());
-        }
-        if std::mem::take(&mut state.dirty.captured) {
-            self.captured.send_replace(Arc::new(state.store.captured()));
+        let Watches { namespaces, pods, .. } = &self.watches;
+        let known = namespaces.is_known() && pods.as_ref().is_some_and(|pods| pods.is_known());
+        if known && std::mem::take(&mut state.dirty.pods) {
+            self.pods.send_replace(Some(Arc::new(state.store.node_pods())));
         }
         if state.dirty.services || !state.dirty.instances.is_empty() {
             self.changed.notify_one();
@@ -202,9 +203,21 @@ impl Cluster {
         }
     }
 
-    /// This node's pods, now and from now on.
-    pub fn pods(&self) -> watch::Receiver<Pods> {
+    /// This node's pods and the captured namespaces, now and from now on;
+    /// `None` until both are known.
+    pub fn pods(&self) -> watch::Receiver<Option<Arc<NodePods>>> {
         self.pods.subscribe()
+    }
+
+    /// What stands of this node's pods and of the captured namespaces; `None`
+    /// where either isn't known yet: one without the other says nothing.
+    pub fn node_pods(&self) -> Option<NodePods> {
+        let Watches { namespaces, pods, .. } = &self.watches;
+        let known = namespaces.is_known() && pods.as_ref()?.is_known();
+        known.then(|| NodePods {
+            pods: Arc::clone(&self.pods.borrow()),
+            captured_namespaces: Arc::clone(&self.captured.borrow()),
+        })
     }
 
     /// The captured namespaces, now and from now on.
@@ -233,22 +246,23 @@ impl Cluster {
         wanted.filter_map(|service| translate::spec(service, settings)).collect()
     }
 
-    /// What is behind a Service; in words why there is nothing. `cloud` is
-    /// where the cluster is.
+    /// What is behind a Service, or why there is nothing. `cloud` is where the
+    /// cluster is.
     pub fn instances(
         &self,
         source: &KubernetesSource,
         cloud: &str,
-    ) -> Result<Arc<[Instance]>, String> {
+    ) -> Result<Arc<[Instance]>, Absent> {
+        if !self.watches.services.is_known() || !self.watches.slices.is_known() {
+            return Err(Absent { known: false, why: "the cluster hasn't said yet".to_owned() });
+        }
+        let absent = |why: String| Absent { known: true, why };
         let state = self.state();
         let store = &state.store;
         let key =
             Key { namespace: Arc::clone(&source.namespace), name: Arc::clone(&source.service) };
         let Some(service) = store.services.get(&key) else {
-            return Err(match self.watches.services.is_known() {
-                true => "there is no such Service".to_owned(),
-                false => "the cluster's Services aren't known yet".to_owned(),
-            });
+            return Err(absent("there is no such Service".to_owned()));
         };
         let of_node = |name: &str| {
             let node = store.nodes.get(name);
@@ -256,7 +270,8 @@ impl Cluster {
         };
         let (_, zone) = of_node(&self.node);
         let place = translate::Place { node: &self.node, zone: &zone, cloud, of_node: &of_node };
-        translate::instances(service, store.slices_of(&key), source.port.as_ref(), &place)
+        let slices = store.slices_of(&key);
+        translate::instances(service, slices, source.port.as_ref(), &place).map_err(absent)
     }
 
     /// Where this node is, as it says itself; `written` counts where it says
@@ -288,12 +303,18 @@ impl Cluster {
     /// Keeps what stands for the next run.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        // Nothing is kept of what isn't known, over what was.
-        let all = self.watches().all(|progress| progress.is_known());
-        if !all || !std::mem::take(&mut state.dirty.unsaved) {
+        if !std::mem::take(&mut state.dirty.unsaved) {
             return Ok(());
         }
-        let text = memory::text(&state.store, &self.way.url, &self.node)?;
+        let Watches { services, slices, namespaces, nodes, pods } = &self.watches;
+        let known = memory::Known {
+            services: services.is_known(),
+            slices: slices.is_known(),
+            namespaces: namespaces.is_known(),
+            nodes: nodes.is_known(),
+            pods: pods.as_ref().is_some_and(|pods| pods.is_known()),
+        };
+        let text = memory::text(&state.store, &known, &self.way.url, &self.node)?;
         drop(state);
         memory::save(&text, path)
     }

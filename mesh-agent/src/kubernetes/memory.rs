@@ -29,11 +29,11 @@ pub struct Memory {
     pub(super) cluster: String,
     /// The node that asked.
     pub(super) node: String,
-    services: Vec<Service>,
-    slices: Vec<Slice>,
-    namespaces: Vec<Namespace>,
-    nodes: Vec<Node>,
-    pods: Vec<Pod>,
+    pub(super) services: Option<Vec<Service>>,
+    pub(super) slices: Option<Vec<Slice>>,
+    pub(super) namespaces: Option<Vec<Namespace>>,
+    pub(super) nodes: Option<Vec<Node>>,
+    pub(super) pods: Option<Vec<Pod>>,
 }
 
 #[derive(Serialize)]
@@ -41,11 +41,11 @@ struct Kept<'a> {
     version: u32,
     cluster: &'a str,
     node: &'a str,
-    services: Vec<&'a Service>,
-    slices: Vec<&'a Slice>,
-    namespaces: Vec<&'a Namespace>,
-    nodes: Vec<&'a Node>,
-    pods: Vec<&'a Pod>,
+    services: Option<Vec<&'a Service>>,
+    slices: Option<Vec<&'a Slice>>,
+    namespaces: Option<Vec<&'a Namespace>>,
+    nodes: Option<Vec<&'a Node>>,
+    pods: Option<Vec<&'a Pod>>,
 }
 
 impl Memory {
@@ -73,26 +73,47 @@ impl Memory {
     pub(super) fn into_store(self, dirty: &mut Dirty) -> Store {
         let mut store = Store::default();
         let node = self.node;
-        self.services.into_iter().for_each(|it| store.service(Change::Applied(it), dirty));
-        self.slices.into_iter().for_each(|it| store.slice(Change::Applied(it), dirty));
-        self.namespaces.into_iter().for_each(|it| store.namespace(Change::Applied(it), dirty));
-        self.nodes.into_iter().for_each(|it| store.node(Change::Applied(it), &node, dirty));
-        self.pods.into_iter().for_each(|it| store.pod(Change::Applied(it), dirty));
+        let all = self.services.into_iter().flatten();
+        all.for_each(|it| store.service(Change::Applied(it), dirty));
+        let all = self.slices.into_iter().flatten();
+        all.for_each(|it| store.slice(Change::Applied(it), dirty));
+        let all = self.namespaces.into_iter().flatten();
+        all.for_each(|it| store.namespace(Change::Applied(it), dirty));
+        let all = self.nodes.into_iter().flatten();
+        all.for_each(|it| store.node(Change::Applied(it), &node, dirty));
+        let all = self.pods.into_iter().flatten();
+        all.for_each(|it| store.pod(Change::Applied(it), dirty));
         store
     }
 }
 
+/// What is known of each resource; what isn't is not kept, so that nobody takes
+/// it for empty.
+pub(super) struct Known {
+    pub services: bool,
+    pub slices: bool,
+    pub namespaces: bool,
+    pub nodes: bool,
+    pub pods: bool,
+}
+
 /// The file's text.
-pub(super) fn text(store: &Store, cluster: &str, node: &str) -> serde_json::Result<Vec<u8>> {
+pub(super) fn text(
+    store: &Store,
+    known: &Known,
+    cluster: &str,
+    node: &str,
+) -> serde_json::Result<Vec<u8>> {
+    let pods = || store.pods.values().map(|pod| &**pod);
     serde_json::to_vec(&Kept {
         version: VERSION,
         cluster,
         node,
-        services: store.services.values().collect(),
-        slices: store.all_slices().collect(),
-        namespaces: store.namespaces.values().collect(),
-        nodes: store.nodes.values().collect(),
-        pods: store.pods.values().map(|pod| &**pod).collect(),
+        services: known.services.then(|| store.services.values().collect()),
+        slices: known.slices.then(|| store.all_slices().collect()),
+        namespaces: known.namespaces.then(|| store.namespaces.values().collect()),
+        nodes: known.nodes.then(|| store.nodes.values().collect()),
+        pods: known.pods.then(|| pods().collect()),
     })
 }
 

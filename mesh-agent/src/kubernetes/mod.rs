@@ -12,16 +12,20 @@ mod cluster;
 mod failure;
 mod memory;
 mod object;
+pub mod lease;
 pub mod pods;
+pub mod policy;
 mod request;
+mod route;
 mod state;
+pub mod status;
 mod store;
 mod translate;
 mod watch;
 mod wire;
 
 pub use client::ConnectError;
-pub use cluster::{Changes, Cluster, Namespaces, Pods};
+pub use cluster::{Absent, Changes, Cluster};
 pub use memory::Memory;
 pub use object::{
     CAPTURE_LABEL, Conditions, Distribution, Endpoint, Key, Meta, Namespace, Node, Pod, Resource,

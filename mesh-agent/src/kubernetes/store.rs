@@ -1,11 +1,11 @@
 //! What stands of the cluster.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use super::{Change, Key, Namespace, Node, Pod, Service, Slice};
+use super::{Change, Key, Namespace, Node, Pod, Service, Slice, pods::NodePods};
 
 /// All objects that are watched, by what they are asked for.
 #[derive(Debug, Default)]
@@ -27,8 +27,8 @@ pub(super) struct Dirty {
     pub services: bool,
     /// The instances of these Services.
     pub instances: HashSet<Key>,
+    /// This node's pods, or which namespaces are captured.
     pub pods: bool,
-    pub captured: bool,
     /// Anything at all, for the next run to know.
     pub unsaved: bool,
 }
@@ -103,7 +103,7 @@ impl Store {
             }
             Change::Listed => true,
         };
-        dirty.captured |= changed;
+        dirty.pods |= changed;
         dirty.services |= changed;
         dirty.unsaved |= changed;
     }
@@ -160,9 +160,12 @@ impl Store {
         dirty.unsaved = true;
     }
 
-    pub fn captured(&self) -> BTreeSet<Arc<str>> {
+    pub fn node_pods(&self) -> NodePods {
         let captured = self.namespaces.iter().filter(|(_, namespace)| namespace.captured);
-        captured.map(|(name, _)| Arc::clone(name)).collect()
+        NodePods {
+            pods: self.pods.values().cloned().collect(),
+            captured_namespaces: Arc::new(captured.map(|(name, _)| Arc::clone(name)).collect()),
+        }
     }
 
     /// The slices of a Service.

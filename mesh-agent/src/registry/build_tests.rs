@@ -256,6 +256,7 @@ fn routes_get_balancers_over_their_subsets() {
     let labels =
         |version: &str| -> Labels { Arc::new([("version".to_owned(), version.to_owned())].into()) };
     with_routes.routes = vec![Route {
+        ports: Vec::new(),
         name: "canary".to_owned(),
         hosts: Vec::new(),
         ports: Default::default(),

@@ -55,6 +55,21 @@ metrics! {
     /// Times that a discovery source was asked and gave nothing that could be used
     SOURCE_ERRORS: Counter "mesh_source_errors_total" ["service", "kind", "target"];
 
+    /// Objects that are known of a watched resource of Kubernetes
+    WATCH_OBJECTS: Gauge "mesh_kubernetes_watch_objects" ["resource"];
+    /// 1 while a resource of Kubernetes is followed, 0 while what was known stands
+    WATCH_SYNCED: Gauge "mesh_kubernetes_watch_synced" ["resource"];
+    /// Time since the API server last said anything of a resource
+    WATCH_AGE: Gauge "mesh_kubernetes_watch_age_seconds" ["resource"];
+    /// Objects of a resource that make no sense: what was known of them stands
+    WATCH_UNREADABLE: Gauge "mesh_kubernetes_watch_unreadable_objects" ["resource"];
+    /// Changes of a resource's objects that were seen
+    WATCH_EVENTS: Counter "mesh_kubernetes_watch_events_total" ["resource"];
+    /// Times that all objects of a resource were listed: once, and after each gap
+    WATCH_LISTS: Counter "mesh_kubernetes_watch_lists_total" ["resource"];
+    /// Times that following a resource failed, and objects that made no sense
+    WATCH_ERRORS: Counter "mesh_kubernetes_watch_errors_total" ["resource"];
+
     /// 1 where the hook is attached to the cgroup and ours, 0 where not
     HOOK_ATTACHED: Gauge "mesh_hook_attached" ["cgroup", "hook"];
     /// Network namespaces that have a listener of the agent

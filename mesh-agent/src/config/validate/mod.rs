@@ -103,13 +103,6 @@ pub fn policy_of_service(
 ) {
     let service = super::raw::Service::holding(policy.clone(), ports, path);
     policy::check_service(&[], &service, under, reporter);
-    let whole = policy.over(under).model();
-    for port in ports {
-        if let Err(conflict) = path.resolve(port.protocol, &whole, model::Instances::Unknown) {
-            reporter
-                .report(&["policy".into()], format!("doesn't fit port {}: {conflict}", port.port));
-        }
-    }
 }
 
 /// Of a route by itself, the root of its tree.

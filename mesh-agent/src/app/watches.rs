@@ -1,0 +1,61 @@
+//! How the watches of the cluster are, as `status` and the metrics show it.
+
+use super::agent::Agent;
+use crate::{
+    admin::{UnreadableView, WatchState, WatchView},
+    kubernetes::{self, WatchStatus},
+};
+
+pub(super) fn views(agent: &Agent) -> Vec<WatchView> {
+    let watches = agent.kubernetes().map(|kubernetes| kubernetes.cluster.status());
+    watches.into_iter().flatten().map(view).collect()
+}
+
+/// What isn't followed, and what of the cluster isn't in force.
+pub(super) fn degraded(agent: &Agent) -> Vec<String> {
+    let Some(kubernetes) = agent.kubernetes() else { return Vec::new() };
+    let mut degraded: Vec<String> = views(agent).iter().flat_map(troubles).collect();
+    degraded.extend(kubernetes.problems());
+    degraded
+}
+
+fn view(watch: WatchStatus) -> WatchView {
+    let millis =
+        |at: tokio::time::Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    WatchView {
+        resource: watch.resource,
+        state: match watch.state {
+            kubernetes::WatchState::Waiting => WatchState::Waiting,
+            kubernetes::WatchState::Synced => WatchState::Synced,
+            kubernetes::WatchState::Stale => WatchState::Stale,
+            kubernetes::WatchState::Failing => WatchState::Failing,
+        },
+        objects: watch.objects as u64,
+        age_ms: watch.heard.map(millis),
+        last_error_age_ms: watch.last_error.as_ref().map(|(at, _)| millis(*at)),
+        last_error: watch.last_error.map(|(_, error)| error),
+        events: watch.events,
+        lists: watch.lists,
+        errors: watch.errors,
+        unreadable: (watch.unreadable.into_iter())
+            .map(|(object, why)| UnreadableView { object, why })
+            .collect(),
+    }
+}
+
+fn troubles(watch: &WatchView) -> Vec<String> {
+    let why = watch.last_error.as_deref().unwrap_or("nothing was heard of it");
+    let resource = &watch.resource;
+    let state = match watch.state {
+        WatchState::Synced | WatchState::Waiting => None,
+        WatchState::Stale => Some(format!(
+            "{resource} of the cluster are not followed, the {} known ones stand: {why}",
+            watch.objects
+        )),
+        WatchState::Failing => Some(format!("nothing is known of the cluster's {resource}: {why}")),
+    };
+    let unreadable = watch.unreadable.iter().map(|UnreadableView { object, why }| {
+        format!("{object} of {resource} makes no sense, what was known of it stands: {why}")
+    });
+    state.into_iter().chain(unreadable).collect()
+}

@@ -1,0 +1,332 @@
+//! Whole clusters in, services and verdicts out.
+
+use std::num::NonZeroU16;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    kubernetes::{ServiceKind, ServicePort},
+    model::{self, Algorithm, Protocol, ServiceName},
+};
+
+/// What a test's cluster holds.
+#[derive(Default)]
+pub struct World {
+    services: Vec<Service>,
+    specs: Vec<ServiceSpec>,
+    pub objects: Vec<Arc<Object>>,
+    pub grants: Vec<Arc<ReferenceGrant>>,
+    pub memory: Memory,
+    defaults: PolicyBlock,
+}
+
+impl World {
+    /// With Services `NAME.NAMESPACE`, each with ports 80 (http) and 5432 (tcp, `db`).
+    pub fn new(names: &[&str]) -> Self {
+        let mut world = Self::default();
+        for name in names {
+            world.service(name, true);
+        }
+        world
+    }
+
+    /// A Service that is in the mesh, or not.
+    pub fn service(&mut self, name: &str, meshed: bool) {
+        let (own, namespace) = name.split_once('.').unwrap();
+        let port = |name: &str, number| ServicePort {
+            name: name.into(),
+            port: NonZeroU16::new(number).unwrap(),
+            transport: model::Transport::Tcp,
+            protocol: None,
+        };
+        let address = [10, 96, 0, self.services.len() as u8 + 1].into();
+        self.services.push(Service {
+            key: Key::new(namespace, own),
+            kind: ServiceKind::ClusterIp(vec![address]),
+            ports: vec![port("http", 80), port("db", 5432)],
+            affinity: None,
+            local: false,
+            distribution: None,
+            foreign: false,
+        });
+        if meshed {
+            let port =
+                |number, protocol| model::Port { port: NonZeroU16::new(number).unwrap(), protocol };
+            self.specs.push(ServiceSpec {
+                name: ServiceName::new(name),
+                addresses: vec![address],
+                hostnames: Vec::new(),
+                ports: vec![port(80, Protocol::Http), port(5432, Protocol::Tcp)],
+                path: model::PathChoice::Auto,
+                on_agent_failure: model::OnAgentFailure::default(),
+                static_instances: Vec::new(),
+                sources: Vec::new(),
+                routes: Vec::new(),
+                policy: self.defaults.model(),
+            });
+        }
+    }
+
+    /// A resource, newer than all before it.
+    pub fn object(&mut self, kind: Kind, name: &str, spec: Value) {
+        let (own, namespace) = name.split_once('.').unwrap();
+        let age = self.objects.len();
+        self.objects.push(Arc::new(Object {
+            kind,
+            key: Key::new(namespace, own),
+            uid: format!("uid-{name}-{age}").into(),
+            generation: 1,
+            created: format!("2026-01-01T00:00:{age:02}Z").into(),
+            version: "1".into(),
+            spec,
+            status: Value::Null,
+        }));
+    }
+
+    pub fn policy(&mut self, name: &str, targets: &[&str], mut spec: Value) {
+        if !targets.is_empty() {
+            let reference = |target: &&str| match target.split_once(':') {
+                Some((name, port)) => json!({ "name": name, "sectionName": port }),
+                None => json!({ "group": "", "kind": "Service", "name": target }),
+            };
+            spec["targetRefs"] = targets.iter().map(reference).collect();
+        }
+        self.object(Kind::MeshPolicy, name, spec);
+    }
+
+    /// Another generation of a resource's spec.
+    pub fn change(&mut self, name: &str, spec: Value) {
+        let (own, namespace) = name.split_once('.').unwrap();
+        let key = Key::new(namespace, own);
+        let object = self.objects.iter_mut().find(|object| object.key == key).unwrap();
+        let generation = object.generation + 1;
+        *object = Arc::new(Object { spec, generation, ..(**object).clone() });
+    }
+
+    /// Services as they become, by their names; and the verdicts, by the
+    /// resources' names.
+    pub fn attach(&mut self) -> (HashMap<String, ServiceSpec>, HashMap<String, Outcome>) {
+        let mut specs = self.specs.clone();
+        let cluster = Cluster {
+            services: self.services.iter().collect(),
+            objects: &self.objects,
+            grants: &self.grants,
+            defaults: &self.defaults,
+        };
+        let verdicts = super::attach(&mut specs, &cluster, &mut self.memory);
+        let name = |verdict: &Verdict| {
+            format!("{}.{}", verdict.object.key.name, verdict.object.key.namespace)
+        };
+        (
+            specs.into_iter().map(|spec| (spec.name.to_string(), spec)).collect(),
+            verdicts.into_iter().map(|verdict| (name(&verdict), verdict.outcome)).collect(),
+        )
+    }
+}
+
+fn accepted(outcome: &Outcome) -> &Ruling {
+    match outcome {
+        Outcome::Policy(ruling) => ruling,
+        Outcome::Route(_) => panic!("a route"),
+    }
+}
+
+#[track_caller]
+fn rules(outcome: &Outcome, holds: bool, reason: &str, part: &str) {
+    let ruling = accepted(outcome);
+    assert_eq!((ruling.holds, ruling.reason), (holds, reason), "{ruling:?}");
+    assert!(ruling.message.contains(part), "{part:?} in {:?}", ruling.message);
+}
+
+const PORT: NonZeroU16 = NonZeroU16::new(80).unwrap();
+const DB: NonZeroU16 = NonZeroU16::new(5432).unwrap();
+
+#[test]
+fn the_nearer_policy_comes_first_key_by_key() {
+    let mut world = World::new(&["a.x", "b.x", "c.y"]);
+    world.defaults = PolicyBlock::read(&json!({
+        "failover": { "attempts": 7 }, "timeout": { "idle": "9s" }, "loadBalancer": "random",
+    }))
+    .unwrap();
+    for spec in &mut world.specs {
+        spec.policy = world.defaults.model();
+    }
+    world.policy("default.x", &[], json!({
+        "loadBalancer": "leastConnections", "timeout": { "request": "5s" }, "rateLimit": { "requests": 3 },
+    }));
+    world.policy("own.x", &["a"], json!({ "timeout": { "connect": "1s" }, "rateLimit": "off" }));
+    world.policy("port.x", &["a:db"], json!({ "loadBalancer": "roundRobin" }));
+    let (specs, verdicts) = world.attach();
+    for name in ["default.x", "own.x", "port.x"] {
+        rules(&verdicts[name], true, "Accepted", "");
+    }
+    let a = &specs["a.x"].policy;
+    assert_eq!(a.failover.attempts, 7);
+    assert_eq!(a.timeouts.idle.as_secs(), 9);
+    assert_eq!(a.timeouts.request.unwrap().as_secs(), 5);
+    assert_eq!(a.timeouts.connect.unwrap().as_secs(), 1);
+    assert_eq!(a.of(PORT).algorithm, Algorithm::LeastConnections);
+    assert!(a.rate_limits.is_empty());
+    assert_eq!(a.of(DB).algorithm, Algorithm::RoundRobin);
+    assert_eq!(a.of(DB).timeouts, a.timeouts);
+    assert!(a.of(DB).rate_limits.is_empty());
+    let b = &specs["b.x"].policy;
+    assert_eq!((b.algorithm, b.rate_limits.len()), (Algorithm::LeastConnections, 1));
+    assert_eq!(b.failover.attempts, 7);
+    let c = &specs["c.y"].policy;
+    assert_eq!(*c, world.defaults.model());
+}
+
+#[test]
+fn what_the_service_itself_says_stays_until_a_policy_says_otherwise() {
+    let mut world = World::new(&["a.x"]);
+    let hour = std::time::Duration::from_secs(3600);
+    world.specs[0].policy.session_affinity = Some(hour);
+    world.specs[0].policy.locality.mode = model::LocalityMode::Off;
+    world.policy("own.x", &["a"], json!({ "loadBalancer": "random" }));
+    let policy = |world: &mut World| world.attach().0["a.x"].policy.clone();
+    let kept = policy(&mut world);
+    assert_eq!((kept.session_affinity, kept.locality.mode), (Some(hour), model::LocalityMode::Off));
+    assert_eq!(kept.algorithm, Algorithm::Random);
+    world.change("own.x", json!({
+        "targetRefs": [{ "name": "a" }], "sessionAffinity": "off", "locality": { "mode": "strict" },
+    }));
+    let changed = policy(&mut world);
+    assert_eq!(changed.session_affinity, None);
+    assert_eq!(changed.locality.mode, model::LocalityMode::Strict);
+}
+
+#[test]
+fn of_two_the_older_one_holds() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    world.policy("z.x", &["a"], json!({ "loadBalancer": "random" }));
+    world.policy("y.x", &["a", "b"], json!({ "loadBalancer": "roundRobin" }));
+    world.policy("first.x", &[], json!({}));
+    world.policy("second.x", &[], json!({ "loadBalancer": "leastConnections" }));
+    let (specs, verdicts) = world.attach();
+    assert_eq!(specs["a.x"].policy.algorithm, Algorithm::Random);
+    assert_eq!(specs["b.x"].policy.algorithm, Algorithm::RoundRobin);
+    rules(&verdicts["z.x"], true, "Accepted", "");
+    rules(&verdicts["y.x"], false, "Conflicted", "older MeshPolicy, `z`");
+    rules(&verdicts["y.x"], false, "Conflicted", "holds for its other targets");
+    rules(&verdicts["second.x"], false, "Conflicted", "`first`");
+    // Of the same age: by name.
+    for object in &mut world.objects {
+        *object = Arc::new(Object { created: "2026-01-01T00:00:00Z".into(), ..(**object).clone() });
+    }
+    let (specs, verdicts) = world.attach();
+    assert_eq!(specs["a.x"].policy.algorithm, Algorithm::RoundRobin);
+    rules(&verdicts["z.x"], false, "Conflicted", "`y`");
+}
+
+#[test]
+fn targets_that_are_not_there() {
+    let mut world = World::new(&["a.x", "a.y"]);
+    world.service("alien.x", false);
+    for (name, target, part) in [
+        ("one.x", "nobody", "no Service `nobody`"),
+        ("two.x", "a:grpc", "no port named `grpc`"),
+        ("three.x", "alien", "is its namespace captured"),
+    ] {
+        world.policy(name, &[target], json!({ "loadBalancer": "random" }));
+        let (specs, verdicts) = world.attach();
+        rules(&verdicts[name], false, "TargetNotFound", part);
+        assert_eq!(specs["a.x"].policy, world.defaults.model());
+    }
+    // Another namespace's is out of reach.
+    world.policy("four.y", &["a"], json!({ "loadBalancer": "random" }));
+    let (specs, _) = world.attach();
+    assert_eq!(specs["a.x"].policy.algorithm, Algorithm::default());
+    assert_eq!(specs["a.y"].policy.algorithm, Algorithm::Random);
+}
+
+#[test]
+fn a_wrong_spec_changes_nothing() {
+    let mut world = World::new(&["a.x"]);
+    let wrong = json!({
+        "targetRefs": [{ "name": "a" }],
+        "loadBalancer": { "algorithm": "leastConnection" },
+        "timeout": { "requst": "5s" },
+    });
+    world.object(Kind::MeshPolicy, "own.x", wrong.clone());
+    let (specs, verdicts) = world.attach();
+    assert_eq!(specs["a.x"].policy, world.defaults.model());
+    rules(&verdicts["own.x"], false, "Invalid", "spec.loadBalancer.algorithm: ");
+    rules(&verdicts["own.x"], false, "Invalid", "did you mean `leastConnections`?");
+    rules(&verdicts["own.x"], false, "Invalid", "spec.timeout.requst: unknown key");
+    // With a good one before it, that one goes on.
+    world.change("own.x", json!({ "targetRefs": [{ "name": "a" }], "loadBalancer": "random" }));
+    world.attach();
+    world.change("own.x", wrong);
+    let (specs, verdicts) = world.attach();
+    assert_eq!(specs["a.x"].policy.algorithm, Algorithm::Random);
+    rules(&verdicts["own.x"], false, "Invalid", "generation 2 goes on serving");
+    // The next run knows it too.
+    let kept = serde_json::to_string(&world.memory).unwrap();
+    world.memory = serde_json::from_str(&kept).unwrap();
+    assert_eq!(world.attach().0["a.x"].policy.algorithm, Algorithm::Random);
+    // Once it is gone, it is gone.
+    world.objects.clear();
+    assert_eq!(world.attach().0["a.x"].policy, world.defaults.model());
+    assert_eq!(world.memory, Memory::default());
+}
+
+#[test]
+fn what_the_ports_cannot_keep_is_refused() {
+    let mut world = World::new(&["a.x"]);
+    world.policy("own.x", &["a:db"], json!({ "timeout": { "request": "5s" } }));
+    world.policy("kind.x", &[], json!({ "targetRefs": [{ "kind": "Pod", "name": "a" }] }));
+    let (specs, verdicts) = world.attach();
+    rules(&verdicts["own.x"], false, "Invalid", "speaks HTTP");
+    rules(&verdicts["kind.x"], false, "Invalid", "spec.targetRefs[0]");
+    assert_eq!(specs["a.x"].policy, world.defaults.model());
+}
+
+proptest! {
+    /// However resources come: the same services and verdicts, each resource
+    /// has one, and for each target the oldest policy holds.
+    #[test]
+    fn order_does_not_matter(
+        policies in prop::collection::vec(
+            (prop::sample::subsequence(vec!["a", "b", "a:db", "none"], 0..=3), 1..100_u32, 0..3_u8),
+            0..8,
+        ),
+        turn in 0..8_usize,
+    ) {
+        let mut world = World::new(&["a.x", "b.x"]);
+        for (index, (targets, attempts, _)) in policies.iter().enumerate() {
+            let spec = json!({ "rateLimit": { "requests": attempts } });
+            world.policy(&format!("p{index}.x"), targets, spec);
+        }
+        for (object, (.., age)) in world.objects.iter_mut().zip(&policies) {
+            let created = format!("2026-01-01T00:00:0{age}Z").into();
+            *object = Arc::new(Object { created, ..(**object).clone() });
+        }
+        let before = world.attach();
+        prop_assert_eq!(before.1.len(), policies.len());
+        let middle = turn.min(world.objects.len());
+        world.objects.rotate_left(middle);
+        prop_assert_eq!(&before, &world.attach());
+
+        let oldest = |target: Option<&str>| {
+            let of = |targets: &[&str]| match target {
+                Some(target) => targets.contains(&target),
+                None => targets.is_empty(),
+            };
+            let own = policies.iter().enumerate().filter(|(_, (targets, ..))| of(targets));
+            let first = own.min_by_key(|(index, (.., age))| (*age, *index));
+            first.map(|(_, (_, requests, _))| *requests)
+        };
+        let default = oldest(None);
+        for (service, target) in [("a.x", "a"), ("b.x", "b")] {
+            let policy = &before.0[service].policy;
+            let own = oldest(Some(target)).or(default);
+            let found = |policy: &model::Policy| policy.rate_limits.first().map(|one| one.requests);
+            prop_assert_eq!(found(policy), own);
+            let port = if service == "a.x" { oldest(Some("a:db")).or(own) } else { own };
+            prop_assert_eq!(found(policy.of(DB)), port);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Gateway API's `HTTPRoute` and `GRPCRoute` with a Service as their parent
+//! (GAMMA): the service's requests go where the routes say.
+//!
+//! As the standard has it, a route replaces what the service did: what no rule
+//! matches is answered with 404, and the share of a backend that can't be
+//! resolved with 500. Host names of a route say nothing here. A `GRPCRoute`
+//! comes before the `HTTPRoute`s of the same port.
+
+mod backend;
+mod duration;
+mod parent;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod words;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use super::policy::{
+    Kind, Memory, Object, Outcome, Parent, ReferenceGrant, Ruling, Subjects, Verdict,
+};
+use crate::model::{Filter, Route};
+use backend::Scope;
+use parent::{Held, Place};
+use rule::Rule;
+
+/// Attaches routes to the services that are their parents. `objects` stand in
+/// the order of their seniority.
+pub fn attach(
+    subjects: &mut Subjects<'_>,
+    objects: &[&Arc<Object>],
+    grants: &[Arc<ReferenceGrant>],
+    memory: &mut Memory,
+) -> Vec<Verdict> {
+    let mut held = Held::new();
+    let mut made: BTreeMap<usize, Vec<Route>> = BTreeMap::new();
+    let mut verdicts = Vec::with_capacity(objects.len());
+    // A GRPCRoute says more of what is spoken than an HTTPRoute.
+    let of = |kind| objects.iter().filter(move |object| object.kind == kind);
+    for object in of(Kind::GrpcRoute).chain(of(Kind::HttpRoute)) {
+        let read = memory.read(object, |spec| rules(object.kind, spec));
+        let mut outcome = Vec::new();
+        for (reference, parent) in parent::parents(object) {
+            let place = parent::place(subjects, object, &parent, &mut held);
+            let mut wrong = Vec::new();
+            if let (Ok(place), Some(rules)) = (&place, &read.value) {
+                let routes = routes(object, rules, place, subjects, grants, &mut wrong);
+                made.entry(place.service).or_default().extend(routes);
+            }
+            let accepted = match (place, &read.wrong) {
+                (Err(ruling), _) => ruling,
+                (Ok(_), Some(wrong)) => Ruling::no("UnsupportedValue", wrong.clone()),
+                (Ok(_), None) => Ruling::yes("Accepted", "it holds for this parent"),
+            };
+            outcome.push(Parent { reference, accepted, resolved_refs: resolved(&wrong) });
+        }
+        verdicts.push(Verdict { object: Arc::clone(object), outcome: Outcome::Route(outcome) });
+    }
+    for (service, routes) in made {
+        put(subjects, service, routes);
+    }
+    verdicts
+}
+
+/// Reads the rules of a spec.
+fn rules(kind: Kind, spec: &Value) -> Result<Vec<Rule>, String> {
+    let spec: wire::Spec =
+        serde_json::from_value(spec.clone()).map_err(|error| format!("spec: {error}"))?;
+    let rules = spec.rules.into_iter().enumerate().map(|(index, rule)| {
+        let at = |why: String| format!("spec.rules[{index}]: {why}");
+        let read = |error: serde_json::Error| at(format!("{error}; that is not supported"));
+        match kind {
+            Kind::GrpcRoute => Rule::grpc(serde_json::from_value(rule).map_err(read)?).map_err(at),
+            _ => Rule::http(serde_json::from_value(rule).map_err(read)?).map_err(at),
+        }
+    });
+    rules.collect()
+}
+
+/// Its rules as routes of one service.
+fn routes(
+    object: &Object,
+    rules: &[Rule],
+    place: &Place,
+    subjects: &Subjects<'_>,
+    grants: &[Arc<ReferenceGrant>],
+    wrong: &mut Vec<Ruling>,
+) -> Vec<Route> {
+    let (route_kind, namespace) = (object.kind.name(), &*object.key.namespace);
+    let scope = Scope { route_kind, namespace, grants };
+    let policy = subjects.spec(place.service).policy.of(place.ports[0]);
+    let made = rules.iter().enumerate().map(|(index, rule)| {
+        let mut route = rule.route.clone();
+        route.name = format!("{} rule {index}", object.key);
+        route.ports.clone_from(&place.ports);
+        route.retry = rule.attempts(&policy.retry);
+        if !route.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
+            route.backends = scope.backends(&rule.backends, subjects, wrong);
+        }
+        route
+    });
+    made.collect()
+}
+
+fn resolved(wrong: &[Ruling]) -> Ruling {
+    let Some(first) = wrong.first() else {
+        return Ruling::yes("ResolvedRefs", "all backends are there");
+    };
+    let words: BTreeSet<&str> = wrong.iter().map(|ruling| ruling.message.as_str()).collect();
+    Ruling::no(first.reason, words.into_iter().collect::<Vec<_>>().join("\n"))
+}
+
+/// The routes of a service, with what answers the requests that none takes.
+fn put(subjects: &mut Subjects<'_>, service: usize, mut routes: Vec<Route>) {
+    let ports: BTreeSet<NonZeroU16> = routes.iter().flat_map(|one| &one.ports).copied().collect();
+    // The last of all that rank alike.
+    routes.push(Route {
+        name: "no route".to_owned(),
+        ports: ports.into_iter().collect(),
+        hosts: Vec::new(),
+        matches: Vec::new(),
+        filters: vec![Filter::NotFound],
+        backends: Vec::new(),
+        timeout: None,
+        retry: None,
+    });
+    subjects.spec_mut(service).routes = routes;
+}

@@ -1,0 +1,149 @@
+//! A rule's matches and filters in the words of the file, whose checks then
+//! read them: what they let pass is what the proxy can carry out.
+
+use serde_json::{Map, Value, json};
+
+use super::wire::{Condition, Filter, GrpcMatch, Header, HeaderModifier, HttpMatch, Redirect};
+
+pub fn http_match(one: &HttpMatch) -> Result<Value, String> {
+    let mut written = Map::new();
+    if let Some(path) = &one.path {
+        let value = path.value.as_deref().unwrap_or("/");
+        let key = match path.r#type.as_deref() {
+            None | Some("PathPrefix") => "prefix",
+            Some("Exact") => "exact",
+            Some("RegularExpression") => "regex",
+            Some(other) => return Err(format!("path.type: `{other}` is not supported")),
+        };
+        written.insert("path".into(), json!({ key: value }));
+    }
+    if let Some(method) = &one.method {
+        written.insert("method".into(), method.as_str().into());
+    }
+    written.insert("headers".into(), conditions("headers", &one.headers, true)?);
+    written.insert("query".into(), conditions("queryParams", &one.query_params, false)?);
+    Ok(written.into())
+}
+
+/// Of several for the same name, the first counts (Gateway API).
+fn conditions(what: &str, all: &[Condition], ignore_case: bool) -> Result<Value, String> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut written = Vec::new();
+    for condition in all {
+        let name = condition.name.clone().unwrap_or_default();
+        let folded = if ignore_case { name.to_ascii_lowercase() } else { name.clone() };
+        if seen.contains(&folded) {
+            continue;
+        }
+        seen.push(folded);
+        let key = match condition.r#type.as_deref() {
+            None | Some("Exact") => "exact",
+            Some("RegularExpression") => "regex",
+            Some(other) => return Err(format!("{what}.type: `{other}` is not supported")),
+        };
+        written.push(json!({ "name": name, key: condition.value.clone().unwrap_or_default() }));
+    }
+    Ok(written.into())
+}
+
+/// A call of gRPC is a request for `/SERVICE/METHOD`.
+pub fn grpc_match(one: &GrpcMatch) -> Result<Value, String> {
+    let mut written = Map::new();
+    if let Some(method) = &one.method {
+        let (service, name) = (method.service.as_deref(), method.method.as_deref());
+        let exact = match method.r#type.as_deref() {
+            None | Some("Exact") => true,
+            Some("RegularExpression") => false,
+            Some(other) => return Err(format!("method.type: `{other}` is not supported")),
+        };
+        let any = "[^/]+";
+        let path = match (service, name) {
+            (None, None) => None,
+            (Some(service), Some(name)) if exact => {
+                Some(json!({ "exact": format!("/{service}/{name}") }))
+            }
+            (Some(service), None) if exact => Some(json!({ "prefix": format!("/{service}") })),
+            (None, Some(name)) if exact => {
+                Some(json!({ "regex": format!("/{any}/{}", regex::escape(name)) }))
+            }
+            (service, name) => {
+                let part = |part: Option<&str>| {
+                    part.map_or_else(|| any.to_owned(), |part| format!("(?:{part})"))
+                };
+                Some(json!({ "regex": format!("/{}/{}", part(service), part(name)) }))
+            }
+        };
+        written.extend(path.map(|path| ("path".to_owned(), path)));
+    }
+    written.insert("headers".into(), conditions("headers", &one.headers, true)?);
+    Ok(written.into())
+}
+
+pub fn filters(all: &[Filter]) -> Result<Value, String> {
+    let mut written = Map::new();
+    for (index, filter) in all.iter().enumerate() {
+        let (key, value) = match filter.r#type.as_str() {
+            "RequestHeaderModifier" => {
+                ("requestHeaders", modifier(filter.request_header_modifier.as_ref()))
+            }
+            "ResponseHeaderModifier" => {
+                ("responseHeaders", modifier(filter.response_header_modifier.as_ref()))
+            }
+            "RequestRedirect" => {
+                let redirect = redirect(filter.request_redirect.as_ref());
+                ("redirect", redirect.map_err(|why| format!("filters[{index}]: {why}"))?)
+            }
+            other => {
+                return Err(format!(
+                    "filters[{index}]: `{other}` is not supported, only RequestHeaderModifier, \
+                     ResponseHeaderModifier and RequestRedirect"
+                ));
+            }
+        };
+        if written.insert(key.into(), value).is_some() {
+            return Err(format!("filters[{index}]: a second `{}` is not supported", filter.r#type));
+        }
+    }
+    Ok(written.into())
+}
+
+fn modifier(modifier: Option<&HeaderModifier>) -> Value {
+    let nothing = HeaderModifier::default();
+    let HeaderModifier { set, add, remove } = modifier.unwrap_or(&nothing);
+    let fields = |all: &[Header]| -> Map<String, Value> {
+        all.iter().map(|one| (one.name.clone(), one.value.as_str().into())).collect()
+    };
+    let mut written = Map::new();
+    if !set.is_empty() {
+        written.insert("set".into(), fields(set).into());
+    }
+    if !add.is_empty() {
+        written.insert("add".into(), fields(add).into());
+    }
+    if !remove.is_empty() {
+        written.insert("remove".into(), json!(remove));
+    }
+    written.into()
+}
+
+fn redirect(redirect: Option<&Redirect>) -> Result<Value, String> {
+    let nothing = Redirect::default();
+    let redirect = redirect.unwrap_or(&nothing);
+    let path = match &redirect.path {
+        None => None,
+        Some(path) if path.r#type == "ReplaceFullPath" => path.replace_full_path.clone(),
+        Some(path) => {
+            let kind = &path.r#type;
+            return Err(format!("path: `{kind}` is not supported, only ReplaceFullPath"));
+        }
+    };
+    let keys = [
+        ("scheme", redirect.scheme.clone().map(Value::from)),
+        ("host", redirect.hostname.clone().map(Value::from)),
+        ("port", redirect.port.map(Value::from)),
+        ("status", redirect.status_code.map(Value::from)),
+        ("path", path.map(Value::from)),
+    ];
+    let written = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Ok(Value::Object(written.collect()))
+}
