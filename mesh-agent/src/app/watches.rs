@@ -26,10 +26,12 @@ pub(super) fn degraded(agent: &Agent) -> Vec<String> {
 
 /// That no resource is followed any more: one thing, not five.
 fn unfollowed(watches: &[WatchView]) -> Option<String> {
-    if !watches.iter().all(|watch| watch.state == WatchState::Stale) {
+    let installed = |watch: &&WatchView| watch.state != WatchState::NotInstalled;
+    let mut watches = watches.iter().filter(installed);
+    if !watches.clone().all(|watch| watch.state == WatchState::Stale) {
         return None;
     }
-    let why = watches.iter().find_map(|watch| watch.last_error.as_deref())?;
+    let why = watches.find_map(|watch| watch.last_error.as_deref())?;
     Some(format!("the cluster is not followed, what was known of it stands: {why}"))
 }
 
@@ -43,6 +45,7 @@ fn view(watch: WatchStatus) -> WatchView {
             kubernetes::WatchState::Synced => WatchState::Synced,
             kubernetes::WatchState::Stale => WatchState::Stale,
             kubernetes::WatchState::Failing => WatchState::Failing,
+            kubernetes::WatchState::NotInstalled => WatchState::NotInstalled,
         },
         objects: watch.objects as u64,
         age_ms: watch.heard.map(millis),
@@ -61,7 +64,7 @@ fn trouble(watch: &WatchView) -> Option<String> {
     let why = watch.last_error.as_deref().unwrap_or("nothing was heard of it");
     let resource = &watch.resource;
     match watch.state {
-        WatchState::Synced | WatchState::Waiting => None,
+        WatchState::Synced | WatchState::Waiting | WatchState::NotInstalled => None,
         WatchState::Stale => Some(format!(
             "{resource} of the cluster are not followed, the {} known ones stand: {why}",
             watch.objects

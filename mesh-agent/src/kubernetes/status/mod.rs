@@ -4,7 +4,7 @@ mod condition;
 mod writer;
 
 pub use condition::wanted;
-pub use writer::{Application, Writer};
+pub use writer::write;
 
 /// Of Gateway API's statuses: who wrote an entry.
 pub const CONTROLLER: &str = "mesh.dev/mesh-agent";
