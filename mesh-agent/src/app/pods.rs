@@ -5,7 +5,6 @@
 //! its cgroup first. One that runs already gets listeners first, and only then
 //! are its sockets redirected to them.
 
-mod feed;
 mod table;
 
 use std::{
@@ -20,7 +19,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::feed::{listen, tell};
 pub(super) use self::table::{CapturedPod, PodTable, Pods, places};
 use super::agent::Agent;
 use crate::{

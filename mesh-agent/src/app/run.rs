@@ -110,13 +110,11 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         // Before the hooks are attached, so that a start is complete.
         let meshes_pods = agent.settings().kubernetes.enabled;
         if meshes_pods {
-            pods::tell(&agent);
             selector.first_look();
         }
         let tracker = tracker.first_scan().await;
         if meshes_pods {
             selector.settle();
-            tasks.spawn(pods::listen(Arc::clone(&agent), stop.clone()));
             tasks.spawn(selector.run(stop.clone()));
         }
         let (missing, found) = tokio::sync::mpsc::channel(256);

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::{
     Verdict,
-    output::{Output, Sign, table},
+    output::{Output, Sign, fields, table},
     unit,
 };
 use crate::{
     config::{self, LoadError},
-    model::{Instances, Port, Protocol, ServiceSpec, Settings},
+    model::{Instances, Kubernetes, Port, Protocol, ServiceSpec, Settings},
 };
 
 /// Validates a configuration and shows what it would do
@@ -42,6 +42,18 @@ pub(super) struct Checked {
     cgroups: Vec<PathBuf>,
     exclude: Vec<PathBuf>,
     services: Vec<CheckedPort>,
+    /// What only the cluster can say: nothing of it is asked here.
+    cluster: Option<CheckedCluster>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckedCluster {
+    /// How the API server is reached.
+    api: String,
+    node: Option<String>,
+    /// Which Services become services of the mesh by themselves.
+    services: &'static str,
 }
 
 /// One thing that is wrong with a file.
@@ -123,7 +135,7 @@ fn problems(error: LoadError) -> Vec<Problem> {
 pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Checked {
     let file = file.display().to_string();
     match loaded {
-        Ok(Settings { capture, services, .. }) => Checked {
+        Ok(Settings { capture, services, kubernetes, .. }) => Checked {
             file,
             ok: true,
             problems: Vec::new(),
@@ -133,6 +145,7 @@ pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Ch
                 .iter()
                 .flat_map(|service| service.ports.iter().map(|port| checked_port(service, *port)))
                 .collect(),
+            cluster: kubernetes.enabled.then(|| checked_cluster(&kubernetes)),
         },
         Err(problems) => Checked {
             file,
@@ -141,6 +154,7 @@ pub(super) fn checked(file: &Path, loaded: Result<Settings, Vec<Problem>>) -> Ch
             cgroups: Vec::new(),
             exclude: Vec::new(),
             services: Vec::new(),
+            cluster: None,
         },
     }
 }
@@ -171,6 +185,35 @@ fn checked_port(service: &ServiceSpec, port: Port) -> CheckedPort {
     }
 }
 
+fn checked_cluster(kubernetes: &Kubernetes) -> CheckedCluster {
+    CheckedCluster {
+        api: match &kubernetes.kubeconfig {
+            Some(path) => format!("as {} says", path.display()),
+            None => "as a pod does, by its ServiceAccount".to_owned(),
+        },
+        node: (!kubernetes.node.is_empty()).then(|| kubernetes.node.clone()),
+        services: kubernetes.services.name(),
+    }
+}
+
+/// What is seen only once the agent runs.
+fn cluster(cluster: &CheckedCluster) -> String {
+    let unknown = "unknown: no pod is captured; set kubernetes.node, or NODE_NAME for the agent";
+    let services = match cluster.services {
+        "all" => "all Services",
+        "none" => "only those that services' endpoints.kubernetes name",
+        _ => "Services of namespaces with the label mesh.dev/capture: \"true\"",
+    };
+    let node = cluster.node.clone().unwrap_or_else(|| format!("{} {unknown}", Sign::Warning));
+    let lines = [
+        ["API server".to_owned(), cluster.api.clone()],
+        ["node".to_owned(), node],
+        ["services".to_owned(), services.to_owned()],
+        [String::new(), "not asked here: `mesh-agent status` shows the watches".to_owned()],
+    ];
+    format!("\nKUBERNETES\n{}", fields(&lines))
+}
+
 pub(super) fn text(checked: &Checked) -> String {
     if !checked.ok {
         let count = unit::of(checked.problems.len(), "problem");
@@ -190,6 +233,7 @@ pub(super) fn text(checked: &Checked) -> String {
     text += &format!("\n{}\n", unit::of(checked.services.len(), "SERVICE PORT").to_uppercase());
     let headers = ["SERVICE", "ADDRESS", "HOSTNAMES", "PORT", "ALGORITHM", "INSTANCES", "PATH"];
     text += &table(headers, checked.services.iter().map(row));
+    text += &checked.cluster.as_ref().map(cluster).unwrap_or_default();
     text
 }
 

@@ -10,9 +10,9 @@
 mod client;
 mod cluster;
 mod failure;
+pub mod lease;
 mod memory;
 mod object;
-pub mod lease;
 pub mod pods;
 pub mod policy;
 mod request;

@@ -133,7 +133,9 @@ impl Holder {
                 self.api.create(&write, &self.object(None, true)).await
             }
             (Step::Renew, Some(lease)) => {
-                self.api.replace(&self.settings.name, &write, &self.object(Some(lease), false)).await
+                self.api
+                    .replace(&self.settings.name, &write, &self.object(Some(lease), false))
+                    .await
             }
             (Step::Take, Some(lease)) => {
                 self.api.replace(&self.settings.name, &write, &self.object(Some(lease), true)).await

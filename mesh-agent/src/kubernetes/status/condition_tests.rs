@@ -55,7 +55,10 @@ fn what_changes_gets_a_new_time_and_the_rest_keeps_its_own() {
     let worse = policy(Ruling::no("Invalid", "because"), old).unwrap();
     for kind in ["Accepted", "Programmed"] {
         let one = condition(&worse, kind);
-        assert_eq!((&one["status"], &one["lastTransitionTime"]), (&json!("False"), &json!("2026-02-02T00:00:00Z")));
+        assert_eq!(
+            (&one["status"], &one["lastTransitionTime"]),
+            (&json!("False"), &json!("2026-02-02T00:00:00Z"))
+        );
     }
     assert_eq!(condition(&worse, "Accepted")["message"], "because");
 }
@@ -63,7 +66,8 @@ fn what_changes_gets_a_new_time_and_the_rest_keeps_its_own() {
 #[test]
 fn other_controllers_parents_stay() {
     let theirs = json!({ "parentRef": { "name": "gateway" }, "controllerName": "example.org/it", "conditions": [] });
-    let gone = json!({ "parentRef": { "name": "old" }, "controllerName": CONTROLLER, "conditions": [] });
+    let gone =
+        json!({ "parentRef": { "name": "old" }, "controllerName": CONTROLLER, "conditions": [] });
     let object = object(Kind::HttpRoute, json!({ "parents": [gone, theirs] }));
     let ours = Parent {
         reference: json!({ "kind": "Service", "name": "a" }),
