@@ -79,9 +79,8 @@ fn the_api_server_is_gone_for_a_while() -> Result<()> {
 
     scene.cluster.kubernetes.come_back()?;
     scene.endpoints(&["two"])?;
-    scene.until(&agent, &["two"])?;
     until_watch_is(&agent, "endpointslices", "synced")?;
-    Ok(())
+    scene.until(&agent, &["two"])
 }
 
 #[test]
@@ -172,6 +171,7 @@ fn a_missing_right_is_named() -> Result<()> {
     // Everything else is there.
     ensure!(watch_of(&agent, "services")?["state"] == "synced", "{}", agent.ask(["status"])?);
     scene.cluster.kubernetes.permit_all()?;
+    until_watch_is(&agent, "endpointslices", "synced")?;
     scene.until(&agent, &["one"])?;
 
     // A right that is lost later takes nothing out of service.

@@ -56,7 +56,7 @@ fn a_thousand_services_with_ten_thousand_endpoints() -> Result<()> {
     };
     for number in 0..SERVICES {
         let name = format!("service-{number}");
-        let [_, _, high, low] = (number + 1).to_be_bytes();
+        let [_, _, high, low] = (number + 256).to_be_bytes();
         cluster.kubernetes.apply(&service(SHOP, &name, [10, 96, high, low].into(), TCP))?;
         let address = |each: u32| -> IpAddr {
             let [_, _, high, low] = (number * EACH + each + 1).to_be_bytes();
