@@ -92,8 +92,12 @@ impl Failure {
 /// The last two causes: those before are the layers of a client
 /// ("ServiceError: client error (Connect)").
 fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut causes: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut causes = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
     let last = causes.pop().unwrap_or_default();
     match causes.pop() {
         Some(before) if !before.ends_with(&last) && !before.starts_with("ServiceError") => {
