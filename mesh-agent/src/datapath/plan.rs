@@ -277,11 +277,16 @@ fn check_capacity(old: &Contents, next: &Contents) -> Result<(), PlanError> {
     }
 }
 
-fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
-    let protocol = match port.port.protocol.transport() {
+/// As the kernel numbers it.
+pub(super) const fn protocol(transport: Transport) -> u8 {
+    match transport {
         Transport::Tcp => frontend::TCP,
         Transport::Udp => frontend::UDP,
-    };
+    }
+}
+
+fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
+    let protocol = protocol(port.port.protocol.transport());
     let number = port.port.port.get();
     (port.addresses.iter()).map(move |&address: &IpAddr| {
         FrontendKey::new(Address::from(SocketAddr::new(address, number)), protocol)
