@@ -29,6 +29,7 @@ fn instances(service: u32, weight: u16) -> Arc<[Instance]> {
         locality: Locality::default(),
         priority: 0,
         labels: Arc::default(),
+        serves: Default::default(),
     };
     (0..INSTANCES).map(instance).collect()
 }

@@ -160,6 +160,8 @@ pub enum WatchState {
     Stale,
     /// It doesn't follow, and nothing is known.
     Failing,
+    /// The cluster doesn't have this resource, which it needn't.
+    NotInstalled,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -124,6 +124,7 @@ impl Kubernetes {
     /// The composed configuration is in force.
     pub fn note(&self, composed: Composed) {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).services = composed.left_out;
+        self.cluster.applied(Ok(()));
     }
 
     /// What isn't in force, in words.
@@ -188,6 +189,7 @@ async fn follow(agent: &Agent, kubernetes: &Kubernetes, mut changes: Changes) ->
             Ok(()) => changes.services = false,
             Err(error) => {
                 tracing::error!(error, "the cluster's services can't be put into force");
+                kubernetes.cluster.applied(Err(error.clone()));
                 let text = format!(
                     "the cluster's services are not in force as they are now, those before are: \
                      {error}"
@@ -252,28 +254,6 @@ fn take_in(
             name: Arc::clone(&source.service),
         })
         .collect()
-}
-
-/// Hands on what is known of this node's pods.
-pub(super) fn tell_of_pods(agent: &Agent) {
-    let pods = agent.kubernetes().and_then(|it| it.cluster.pods().borrow().clone());
-    if let Some(pods) = pods {
-        agent.pods.tell((*pods).clone());
-    }
-}
-
-/// The same, whenever it changes.
-pub(super) async fn follow_pods(agent: Arc<Agent>, stop: CancellationToken) {
-    let Some(kubernetes) = agent.kubernetes() else { return };
-    let mut pods = kubernetes.cluster.pods();
-    loop {
-        pods.mark_unchanged();
-        tell_of_pods(&agent);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = pods.changed() => if changed.is_err() { return },
-        }
-    }
 }
 
 async fn save(agent: &Arc<Agent>) {

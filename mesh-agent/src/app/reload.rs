@@ -66,7 +66,11 @@ async fn apply(agent: &Agent, new: Settings) -> Result<ReloadOutcome, ControlErr
     let new = composed.as_ref().map_or_else(|| file.clone(), |it| it.settings.clone());
     let changed = *old != new;
     if changed {
-        agent.put_into_force(&old, new, discovery::FIRST_ANSWERS).await?;
+        let applied = agent.put_into_force(&old, new, discovery::FIRST_ANSWERS).await;
+        if let (Some(kubernetes), Err(error)) = (agent.kubernetes(), &applied) {
+            kubernetes.cluster.applied(Err(error.to_string()));
+        }
+        applied?;
     }
     agent.set_file(file);
     if let Some((kubernetes, composed)) = agent.kubernetes().zip(composed) {

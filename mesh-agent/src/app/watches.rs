@@ -43,6 +43,7 @@ fn view(watch: WatchStatus) -> WatchView {
             kubernetes::WatchState::Synced => WatchState::Synced,
             kubernetes::WatchState::Stale => WatchState::Stale,
             kubernetes::WatchState::Failing => WatchState::Failing,
+            kubernetes::WatchState::NotInstalled => WatchState::NotInstalled,
         },
         objects: watch.objects as u64,
         age_ms: watch.heard.map(millis),
@@ -61,7 +62,7 @@ fn trouble(watch: &WatchView) -> Option<String> {
     let why = watch.last_error.as_deref().unwrap_or("nothing was heard of it");
     let resource = &watch.resource;
     match watch.state {
-        WatchState::Synced | WatchState::Waiting => None,
+        WatchState::Synced | WatchState::Waiting | WatchState::NotInstalled => None,
         WatchState::Stale => Some(format!(
             "{resource} of the cluster are not followed, the {} known ones stand: {why}",
             watch.objects

@@ -166,6 +166,7 @@ fn watch(watch: &WatchView) -> [String; 6] {
         WatchState::Synced => format!("{} synced", Sign::Good),
         WatchState::Stale => format!("{} stale", Sign::Warning),
         WatchState::Failing => format!("{} failing", Sign::Bad),
+        WatchState::NotInstalled => "not installed".to_owned(),
     };
     let age = watch.age_ms.map_or_else(|| "–".to_owned(), unit::millis);
     let [objects, lists, events] = [watch.objects, watch.lists, watch.events].map(unit::count);

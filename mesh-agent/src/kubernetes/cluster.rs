@@ -21,6 +21,7 @@ use super::{
     client::{self, Way},
     memory,
     pods::NodePods,
+    policy::{self, Ruling, Verdict},
     store::{Dirty, Store},
     translate,
 };
@@ -38,12 +39,17 @@ pub struct Cluster {
     /// `None` until all of it is known.
     pods: watch::Sender<Option<Arc<NodePods>>>,
     watches: Watches,
+    pub(super) policies: policy::Watches,
+    verdicts_changed: Notify,
+    /// For how long the holder of the Lease may be silent.
+    lease: Duration,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     store: Store,
-    dirty: Dirty,
+    pub policies: policy::Policies,
+    pub dirty: Dirty,
 }
 
 struct Watches {
@@ -89,8 +95,13 @@ impl Cluster {
             nodes: progress(Node::RESOURCE, memory.nodes.as_ref().map(Vec::len)),
             pods: is_pod_known.then(|| progress(Pod::RESOURCE, memory.pods.as_ref().map(Vec::len))),
         };
+        let mut memory = memory;
         let mut state = State::default();
+        let kept = memory.policies.take();
+        let known = kept.is_some();
+        state.policies = kept.unwrap_or_default().into();
         state.store = memory.into_store(&mut state.dirty);
+        let policies = policy::Watches::new(&state.policies, known);
         let cluster = Self {
             way,
             node: settings.node.as_str().into(),
@@ -98,6 +109,9 @@ impl Cluster {
             changed: Notify::new(),
             pods: watch::Sender::new(None),
             watches,
+            policies,
+            verdicts_changed: Notify::new(),
+            lease: settings.lease,
         };
         cluster.publish();
         Ok(cluster)
@@ -140,9 +154,10 @@ impl Cluster {
                 state.store.pod(change, &mut state.dirty);
             });
         }
+        policy::start(self, self.lease, tasks, stop);
     }
 
-    fn follow<K: Watched>(
+    pub(super) fn follow<K: Watched>(
         self: &Arc<Self>,
         tasks: &mut JoinSet<()>,
         selector: Selector,
@@ -174,6 +189,9 @@ impl Cluster {
         if known && std::mem::take(&mut state.dirty.pods) {
             self.pods.send_replace(Some(Arc::new(state.store.node_pods())));
         }
+        if std::mem::take(&mut state.dirty.statuses) {
+            self.verdicts_changed.notify_one();
+        }
         if state.dirty.services || !state.dirty.instances.is_empty() {
             self.changed.notify_one();
         }
@@ -183,7 +201,7 @@ impl Cluster {
     /// or knows them from an earlier run; no longer than `deadline`.
     pub async fn first_lists(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
-        for progress in self.watches() {
+        for progress in self.watches().chain(self.policies.all()) {
             if !progress.is_known() && timeout_at(end, progress.first_outcome()).await.is_err() {
                 return;
             }
@@ -221,13 +239,37 @@ impl Cluster {
         if !seen || settings.services == KubernetesServices::None {
             return Vec::new();
         }
-        let state = self.state();
+        let mut state = self.state();
+        let State { store, policies, .. } = &mut *state;
         let captured = |namespace: &str| {
-            let namespace = state.store.namespaces.get(namespace);
+            let namespace = store.namespaces.get(namespace);
             !needs_namespaces || namespace.is_some_and(|namespace| namespace.captured)
         };
-        let wanted = state.store.services.values().filter(|it| captured(&it.key.namespace));
-        wanted.filter_map(|service| translate::spec(service, settings)).collect()
+        let wanted = store.services.values().filter(|it| captured(&it.key.namespace));
+        let mut specs: Vec<ServiceSpec> =
+            wanted.filter_map(|service| translate::spec(service, settings)).collect();
+        policies.attach(&mut specs, store.services.values(), settings);
+        specs
+    }
+
+    /// What [`Self::services`] gave last is in force, or why it isn't.
+    pub fn applied(&self, outcome: Result<(), String>) {
+        self.state().policies.applied(outcome);
+        self.verdicts_changed.notify_one();
+    }
+
+    pub(super) async fn verdicts_changed(&self) {
+        self.verdicts_changed.notified().await;
+    }
+
+    /// What became of policies and routes, and whether that is in force.
+    pub(super) fn verdicts(&self) -> (Vec<(Verdict, Arc<policy::Object>)>, Ruling) {
+        self.state().policies.told()
+    }
+
+    /// This node's name; empty is unknown.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// What is behind a Service, or why there is nothing. `cloud` is where the
@@ -276,7 +318,7 @@ impl Cluster {
     }
 
     pub fn status(&self) -> Vec<WatchStatus> {
-        self.watches().map(|progress| progress.status()).collect()
+        self.watches().chain(self.policies.all()).map(|progress| progress.status()).collect()
     }
 
     /// Whether something is new to the next run.
@@ -298,7 +340,8 @@ impl Cluster {
             nodes: nodes.is_known(),
             pods: pods.as_ref().is_some_and(|pods| pods.is_known()),
         };
-        let text = memory::text(&state.store, &known, &self.way.url, &self.node)?;
+        let policies = state.policies.kept();
+        let text = memory::text(&state.store, policies, &known, &self.way.url, &self.node)?;
         drop(state);
         memory::save(&text, path)
     }
@@ -308,7 +351,7 @@ impl Cluster {
         [services, slices, namespaces, nodes].into_iter().chain(pods)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

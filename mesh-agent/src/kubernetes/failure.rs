@@ -11,6 +11,8 @@ use super::Resource;
 pub(super) enum Failure {
     /// What we want to go on from is forgotten by now: list again.
     Gone,
+    /// The cluster doesn't have the resource; it may be installed later.
+    NotInstalled,
     /// Anything else, in words, and for how long we are asked to stay away.
     Other { text: String, retry_after: Option<Duration> },
 }
@@ -65,6 +67,10 @@ impl Failure {
         if status.code == 410 || matches!(status.reason.as_str(), "Expired" | "Gone") {
             return Self::Gone;
         }
+        let is_ours_to_miss = !matches!(resource.group, "" | "discovery.k8s.io");
+        if status.code == 404 && is_ours_to_miss {
+            return Self::NotInstalled;
+        }
         let said = excerpt(&status.message);
         let why = match status.code {
             401 => format!(
@@ -76,13 +82,10 @@ impl Failure {
                  resources [{:?}] ({said})",
                 resource.group, resource.plural
             ),
-            404 => match resource.group {
-                "" | "discovery.k8s.io" => format!(
-                    "the API server knows no {}: it is too old, or none ({said})",
-                    resource.version
-                ),
-                _ => format!("the API server doesn't know it: install its CRD ({said})"),
-            },
+            404 => format!(
+                "the API server knows no {}: it is too old, or none ({said})",
+                resource.version
+            ),
             code => format!("the API server answers {code} {} ({said})", status.reason),
         };
         Self::Other { text: format!("can't {verb} {resource}: {why}"), retry_after }
@@ -92,8 +95,12 @@ impl Failure {
 /// The last two causes: those before are the layers of a client
 /// ("ServiceError: client error (Connect)").
 fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut causes: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut causes = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
     let last = causes.pop().unwrap_or_default();
     match causes.pop() {
         Some(before) if !before.ends_with(&last) && !before.starts_with("ServiceError") => {

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Namespace, Node, Pod, Service, Slice,
+    Change, Namespace, Node, Pod, Service, Slice, policy,
     store::{Dirty, Store},
 };
 
@@ -34,6 +34,8 @@ pub struct Memory {
     pub(super) namespaces: Option<Vec<Namespace>>,
     pub(super) nodes: Option<Vec<Node>>,
     pub(super) pods: Option<Vec<Pod>>,
+    #[serde(default)]
+    pub(super) policies: Option<policy::Kept>,
 }
 
 #[derive(Serialize)]
@@ -46,6 +48,7 @@ struct Kept<'a> {
     namespaces: Option<Vec<&'a Namespace>>,
     nodes: Option<Vec<&'a Node>>,
     pods: Option<Vec<&'a Pod>>,
+    policies: Option<policy::Kept>,
 }
 
 impl Memory {
@@ -100,6 +103,7 @@ pub(super) struct Known {
 /// The file's text.
 pub(super) fn text(
     store: &Store,
+    policies: policy::Kept,
     known: &Known,
     cluster: &str,
     node: &str,
@@ -114,6 +118,7 @@ pub(super) fn text(
         namespaces: known.namespaces.then(|| store.namespaces.values().collect()),
         nodes: known.nodes.then(|| store.nodes.values().collect()),
         pods: known.pods.then(|| pods().collect()),
+        policies: Some(policies),
     })
 }
 

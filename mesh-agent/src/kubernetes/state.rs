@@ -21,6 +21,8 @@ pub enum WatchState {
     Stale,
     /// It can't be followed, and nothing is known.
     Failing,
+    /// The cluster doesn't have this resource, which it needn't.
+    NotInstalled,
 }
 
 /// A watch and what stands of it.
@@ -56,6 +58,8 @@ pub(super) struct Report {
     /// Something is known, from this run or an earlier one.
     pub known: bool,
     following: bool,
+    /// The API server doesn't know the resource.
+    absent: bool,
 }
 
 impl Progress {
@@ -72,7 +76,7 @@ impl Progress {
             errors: 0,
             unreadable: Vec::new(),
         };
-        let report = Report { status, known: objects.is_some(), following: false };
+        let report = Report { status, known: objects.is_some(), following: false, absent: false };
         Self { report: Mutex::new(report), asked: watch::Sender::new(false) }
     }
 
@@ -82,6 +86,7 @@ impl Progress {
         let failed = report.status.last_error.is_some();
         let state = match (report.following && fresh, report.known) {
             (true, _) => WatchState::Synced,
+            _ if report.absent => WatchState::NotInstalled,
             (false, true) => WatchState::Stale,
             (false, false) if failed => WatchState::Failing,
             (false, false) => WatchState::Waiting,
@@ -92,6 +97,17 @@ impl Progress {
     /// Whether anything is known of its objects.
     pub fn is_known(&self) -> bool {
         self.report().known
+    }
+
+    /// The cluster doesn't have this resource. `true` where that is news.
+    pub(super) fn absent(&self) -> bool {
+        let mut report = self.report();
+        report.following = false;
+        report.status.last_error = None;
+        let known = std::mem::replace(&mut report.absent, true);
+        drop(report);
+        self.asked.send_replace(true);
+        !known
     }
 
     /// Until its objects were listed, or that failed.
@@ -112,6 +128,7 @@ impl Progress {
         let mut report = self.report();
         report.status.lists += 1;
         report.known = true;
+        report.absent = false;
         report.following = true;
         report.status.heard = Some(Instant::now());
         drop(report);

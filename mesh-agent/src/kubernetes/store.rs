@@ -29,6 +29,8 @@ pub(super) struct Dirty {
     pub instances: HashSet<Key>,
     /// This node's pods, or which namespaces are captured.
     pub pods: bool,
+    /// Somebody wrote the status of a policy or a route.
+    pub statuses: bool,
     /// Anything at all, for the next run to know.
     pub unsaved: bool,
 }

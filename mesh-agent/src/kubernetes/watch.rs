@@ -23,6 +23,9 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Durati
 /// A watch that ends sooner has failed, whatever it says.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// Between two looks for a resource that isn't installed.
+const NOT_INSTALLED: Duration = Duration::from_secs(20);
+
 /// What happened to a resource's objects.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change<K> {
@@ -240,6 +243,12 @@ impl<S> Follower<S> {
                 self.version = None;
                 // Several in a row are no gap but a fault.
                 (!self.news).then_some(Duration::ZERO)
+            }
+            Err(Failure::NotInstalled) => {
+                if self.progress.absent() {
+                    tracing::info!(%resource, "not installed in this cluster");
+                }
+                Some(NOT_INSTALLED)
             }
             Err(Failure::Other { text, retry_after }) => {
                 if self.progress.failed(text.clone()) {

@@ -1,6 +1,6 @@
 //! A Kubernetes cluster as the operator wants it meshed.
 
-use std::{num::NonZeroU16, path::PathBuf, sync::Arc};
+use std::{num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{OnAgentFailure, Policy};
 
@@ -22,6 +22,8 @@ pub struct Kubernetes {
     pub policy_block: serde_json::Value,
     /// `policy` says how localities rank; else each Service does.
     pub own_locality: bool,
+    /// For how long the agent that writes statuses may be silent.
+    pub lease: Duration,
     /// Of the services that nobody wrote down.
     pub on_agent_failure: OnAgentFailure,
 }
@@ -80,6 +82,7 @@ impl Default for Kubernetes {
             policy: Policy::default(),
             policy_block: serde_json::Value::Object(serde_json::Map::new()),
             own_locality: false,
+            lease: Duration::from_secs(15),
             on_agent_failure: OnAgentFailure::default(),
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Policy, same::same, section::section};
 use crate::{
-    config::text::{AbsolutePath, Hostname, KubernetesName, NodeName},
+    config::text::{AbsolutePath, Duration, Hostname, KubernetesName, NodeName},
     model::{self, KubernetesSource as Source},
 };
 
@@ -27,6 +27,8 @@ pub struct Kubernetes {
     pub cluster_domain: Hostname,
     /// Which Services become services of the mesh by themselves, named `NAME.NAMESPACE`.
     pub services: KubernetesServices,
+    /// One agent of the cluster writes the statuses of policies and routes: after this time without a word from it, another one does. 3s to 1h.
+    pub lease_duration: Duration,
 }
 
 /// Which Services become services of the mesh by themselves.
@@ -94,6 +96,7 @@ impl Kubernetes {
             policy,
             policy_block: serde_json::to_value(defaults)
                 .expect("a policy is text, numbers and mappings by text"),
+            lease: self.lease_duration.0,
             own_locality: defaults.locality.is_some(),
             on_agent_failure,
         }
@@ -109,6 +112,7 @@ impl Default for Kubernetes {
             node: None,
             cluster_domain: Hostname(fallback.cluster_domain),
             services: fallback.services.into(),
+            lease_duration: Duration(fallback.lease),
         }
     }
 }

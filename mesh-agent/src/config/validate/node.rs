@@ -14,6 +14,11 @@ pub fn check(file: &File, reporter: &mut Reporter<'_>) {
     admin(&file.admin, reporter);
     dns(&file.dns, reporter);
     limits(&file.limits, reporter);
+    let lease = file.kubernetes.lease_duration.0;
+    if !(Duration::from_secs(3)..=Duration::from_secs(3600)).contains(&lease) {
+        let steps = ["kubernetes".into(), "leaseDuration".into()];
+        reporter.report(&steps, "must be from `3s` to `1h`".into());
+    }
 }
 
 fn capture(capture: &Capture, reporter: &mut Reporter<'_>) {

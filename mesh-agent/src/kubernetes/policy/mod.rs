@@ -6,6 +6,7 @@
 //! into statuses, is for others.
 
 mod crd;
+mod follow;
 mod grant;
 mod memory;
 mod object;
@@ -14,16 +15,19 @@ mod structural;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watched;
 
 use std::{collections::HashMap, sync::Arc};
 
 pub use crd::crd;
+pub(super) use follow::{Watches, start};
 pub use grant::ReferenceGrant;
 pub use memory::Memory;
 pub use object::{GATEWAY, GrpcRoute, HttpRoute, Kind, MeshPolicy, Object};
 #[cfg(test)]
 pub(super) use tests::World;
 pub use verdict::{Outcome, Parent, Ruling, Verdict};
+pub(super) use watched::{Kept, Policies};
 
 use super::{Key, Service, route};
 use crate::{config::PolicyBlock, model::ServiceSpec};

@@ -27,6 +27,8 @@ pub struct Certificates {
     pub authority: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Of the same key.
+    pub public_key: PathBuf,
     der: (Vec<u8>, Vec<u8>),
     authority_der: Vec<u8>,
 }
@@ -52,6 +54,7 @@ impl Certificates {
             authority: write("ca.crt", authority.pem())?,
             certificate: write("server.crt", certificate.pem())?,
             key: write("server.key", key.serialize_pem())?,
+            public_key: write("server.pub", key.public_key_pem())?,
             der: (certificate.der().to_vec(), key.serialize_der()),
             authority_der: authority.der().to_vec(),
         })

@@ -70,7 +70,7 @@ impl Real {
             format!("--tls-cert-file={}", certificates.certificate.display()),
             format!("--tls-private-key-file={key}"),
             format!("--token-auth-file={}", tokens.display()),
-            format!("--service-account-key-file={key}"),
+            format!("--service-account-key-file={}", certificates.public_key.display()),
             format!("--service-account-signing-key-file={key}"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
