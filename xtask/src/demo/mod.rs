@@ -148,16 +148,20 @@ pub fn build(debug: bool) -> Result<Binaries> {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let named = env::var_os("MESH_AGENT_BIN");
-    let mut command = Command::new(cargo);
-    command.args(["build", "--package", "bookinfo"]).current_dir(root);
-    command.args(["--package", "mesh-tests", "--lib", "--bins", "--example", "overload"]);
+    let mut programs = vec!["--package", "bookinfo"];
     if named.is_none() {
-        command.args(["--package", "mesh-agent"]);
+        programs.extend(["--package", "mesh-agent"]);
     }
-    if !debug {
-        command.arg("--release");
+    // Apart: together they would have other features, and be built anew.
+    let load = vec!["--package", "mesh-tests", "--example", "overload"];
+    for what in [programs, load] {
+        let mut command = Command::new(&cargo);
+        command.arg("build").args(what).current_dir(root);
+        if !debug {
+            command.arg("--release");
+        }
+        ensure!(command.status()?.success(), "the build failed: see above");
     }
-    ensure!(command.status()?.success(), "the build failed: see above");
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let folder = root.join(target).join(if debug { "debug" } else { "release" });
     Ok(Binaries {
