@@ -176,7 +176,8 @@ fn a_good_file_is_shown_and_a_bad_one_too() {
             r#""exclude":["/sys/fs/cgroup/mesh/agent"],"services":[{"service":"reviews","#,
             r#""addresses":["10.96.0.11","fd00::11"],"hostnames":["reviews"],"port":9080,"#,
             r#""protocol":"http","path":"proxy","why":"auto: balanced per request","#,
-            r#""algorithm":"roundRobin","onAgentFailure":"open","instances":0,"sources":[],"routes":[]}]}"#
+            r#""algorithm":"roundRobin","onAgentFailure":"open","instances":0,"sources":[],"routes":[]}],"#,
+            r#""cluster":null}"#
         )
     );
     let placed = check::Problem {

@@ -97,7 +97,7 @@ fn names_follow_the_rules() {
         );
         let bounded = ["version", "result", "cgroup", "hook", "map", "reason", "service", "port"]
             .into_iter()
-            .chain(["path", "instance", "kind", "target", "tier"])
+            .chain(["path", "instance", "kind", "target", "tier", "resource"])
             .collect::<HashSet<_>>();
         assert!(metric.labels.iter().all(|label| bounded.contains(label)), "{metric:?}");
         assert!(!metric.help.trim().ends_with('.'), "{}", metric.help);
