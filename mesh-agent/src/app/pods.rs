@@ -79,9 +79,10 @@ pub(super) struct Selector {
 }
 
 impl Selector {
-    pub fn new(agent: Arc<Agent>) -> Self {
-        let feed = agent.pods.feed();
-        Self { agent, feed, tree: None, own: None, waiting: HashMap::new(), refused: None }
+    /// `None` where there is no cluster to be heard.
+    pub fn new(agent: Arc<Agent>) -> Option<Self> {
+        let feed = agent.kubernetes()?.cluster.pods();
+        Some(Self { agent, feed, tree: None, own: None, waiting: HashMap::new(), refused: None })
     }
 
     /// So that a start is complete before the hooks are attached: the tree, and
