@@ -98,8 +98,16 @@ impl Agent {
         registry.locate(settings.locality.clone());
         let mark = if options.ebpf { settings.capture.mark } else { 0 };
         let socket = SocketOptions { mark };
+        let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
+        let (mut kernel, mut feeds) = (None, None);
         let memory = Memory::load(&discovery::memory(&settings));
         let discovery = Discovery::new(socket, memory).context("starting discovery")?;
+        if options.ebpf {
+            let (started, destinations, fed) = Kernel::start(&settings).await?;
+            discovery.suppose(&settings.services, |spec| started.tables().standing(spec));
+            originals = destinations;
+            (kernel, feeds) = (Some(started), Some(fed));
+        }
         let sources = discovery.prepare(&settings.services);
         // Nothing is taken out of the kernel's maps before the sources could
         // say what belongs there.
@@ -112,13 +120,8 @@ impl Agent {
         registry.configure_with(settings.services.clone(), found);
         discovery.commit(sources);
 
-        let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
-        let (mut kernel, mut feeds) = (None, None);
-        if options.ebpf {
-            let (started, destinations, fed) = Kernel::start(&settings).await?;
-            started.tables().sync(&snapshots.load())?;
-            originals = destinations;
-            (kernel, feeds) = (Some(started), Some(fed));
+        if let Some(kernel) = &kernel {
+            kernel.tables().sync(&snapshots.load())?;
         }
         let proxy = Proxy::start(
             &ProxySettings {

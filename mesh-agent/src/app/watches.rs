@@ -26,10 +26,12 @@ pub(super) fn degraded(agent: &Agent) -> Vec<String> {
 
 /// That no resource is followed any more: one thing, not five.
 fn unfollowed(watches: &[WatchView]) -> Option<String> {
-    if !watches.iter().all(|watch| watch.state == WatchState::Stale) {
+    let installed = |watch: &&WatchView| watch.state != WatchState::NotInstalled;
+    let mut watches = watches.iter().filter(installed);
+    if !watches.clone().all(|watch| watch.state == WatchState::Stale) {
         return None;
     }
-    let why = watches.iter().find_map(|watch| watch.last_error.as_deref())?;
+    let why = watches.find_map(|watch| watch.last_error.as_deref())?;
     Some(format!("the cluster is not followed, what was known of it stands: {why}"))
 }
 

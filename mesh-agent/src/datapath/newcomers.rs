@@ -80,7 +80,7 @@ fn median(
         endpoints.find(|one| Address::from(one.address) == wanted).map(|one| one.tier)
     };
     let tier = tier_of(address)?;
-    let endpoints = port.endpoints.iter().filter(|one| one.tier == tier && one.turns > 0);
+    let endpoints = port.endpoints.iter().filter(|one| one.tier == tier && one.weight.0 > 0);
     let ids = endpoints.filter_map(|one| peers.get(&Address::from(one.address)));
     let mut times: Vec<u64> =
         ids.filter_map(|&id| Some(response_time(id)?.read(now))).filter(|&time| time > 0).collect();

@@ -294,11 +294,16 @@ fn added<'a, K: Ord, V>(
     next.iter().filter(|(key, _)| !old.contains_key(key)).map(|(_, value)| value)
 }
 
-fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
-    let protocol = match port.port.protocol.transport() {
+/// As the kernel numbers it.
+pub(super) const fn protocol(transport: Transport) -> u8 {
+    match transport {
         Transport::Tcp => frontend::TCP,
         Transport::Udp => frontend::UDP,
-    };
+    }
+}
+
+fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
+    let protocol = protocol(port.port.protocol.transport());
     let number = port.port.port.get();
     (port.addresses.iter()).map(move |&address: &IpAddr| {
         FrontendKey::new(Address::from(SocketAddr::new(address, number)), protocol)

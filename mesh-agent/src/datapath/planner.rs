@@ -129,7 +129,6 @@ impl Planner {
         self.snapshot.as_ref().map_or(0, |snapshot| snapshot.generation)
     }
 
-    #[cfg(test)]
     pub(super) const fn contents(&self) -> &Contents {
         &self.contents
     }

@@ -1,6 +1,7 @@
 //! The maps themselves: carrying out plans, and reading counters.
 
 mod counters;
+mod standing;
 
 use std::{
     collections::{HashMap as StdHashMap, VecDeque},
