@@ -230,11 +230,11 @@ fn a_label_counts_at_once_and_leaves_connections_alone() -> Result<()> {
     for (service, path) in [("fast", "kernel"), ("web", "proxy")] {
         let series = format!(
             "mesh_client_connections{{namespace=\"default\",service_account=\"web-1-account\",\
-             service=\"{service}\",path=\"{path}\"}} 1\n"
+             service=\"{service}\",path=\"{path}\"}} 1.0\n"
         );
         assert!(metrics.contains(&series), "no {series} in {metrics}");
     }
-    assert!(metrics.contains("mesh_captured_pods{namespace=\"default\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("mesh_captured_pods{namespace=\"default\"} 1.0\n"), "{metrics}");
 
     node.label(&pod, &json!({}))?;
     eventually("the pod to be let go", || node.is_left_alone(&pod.pod))?;

@@ -5,7 +5,6 @@
 //! its cgroup first. One that runs already gets listeners first, and only then
 //! are its sockets redirected to them.
 
-mod feed;
 mod table;
 
 use std::{
@@ -20,7 +19,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::feed::{listen, tell};
 pub(super) use self::table::{CapturedPod, PodTable, Pods, places};
 use super::agent::Agent;
 use crate::{
@@ -81,9 +79,10 @@ pub(super) struct Selector {
 }
 
 impl Selector {
-    pub fn new(agent: Arc<Agent>) -> Self {
-        let feed = agent.pods.feed();
-        Self { agent, feed, tree: None, own: None, waiting: HashMap::new(), refused: None }
+    /// `None` where there is no cluster to be heard.
+    pub fn new(agent: Arc<Agent>) -> Option<Self> {
+        let feed = agent.kubernetes()?.cluster.pods();
+        Some(Self { agent, feed, tree: None, own: None, waiting: HashMap::new(), refused: None })
     }
 
     /// So that a start is complete before the hooks are attached: the tree, and

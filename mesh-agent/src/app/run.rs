@@ -106,15 +106,12 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
         let mut selector = pods::Selector::new(Arc::clone(&agent));
         // Before the hooks are attached, so that a start is complete.
-        let meshes_pods = agent.settings().kubernetes.enabled;
-        if meshes_pods {
-            pods::tell(&agent);
+        if let Some(selector) = &mut selector {
             selector.first_look();
         }
         let tracker = tracker.first_scan().await;
-        if meshes_pods {
+        if let Some(mut selector) = selector {
             selector.settle();
-            tasks.spawn(pods::listen(Arc::clone(&agent), stop.clone()));
             tasks.spawn(selector.run(stop.clone()));
         }
         let (missing, found) = tokio::sync::mpsc::channel(256);

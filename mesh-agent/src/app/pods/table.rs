@@ -97,8 +97,6 @@ impl PodTable {
 /// The table, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Pods {
-    /// `None` before the cluster has said anything.
-    feed: watch::Sender<Option<Arc<NodePods>>>,
     table: watch::Sender<(u64, Arc<PodTable>)>,
     /// The generation of the table whose pods all have been listened in.
     scanned: watch::Sender<u64>,
@@ -109,7 +107,6 @@ pub(crate) struct Pods {
 impl Default for Pods {
     fn default() -> Self {
         Self {
-            feed: watch::Sender::new(None),
             table: watch::Sender::new(Default::default()),
             scanned: watch::Sender::new(0),
             refused: Mutex::default(),
@@ -118,21 +115,6 @@ impl Default for Pods {
 }
 
 impl Pods {
-    /// Says what the cluster says now.
-    pub fn tell(&self, pods: NodePods) {
-        self.feed.send_if_modified(|now| {
-            let differs = now.as_deref() != Some(&pods);
-            if differs {
-                *now = Some(Arc::new(pods));
-            }
-            differs
-        });
-    }
-
-    pub fn feed(&self) -> watch::Receiver<Option<Arc<NodePods>>> {
-        self.feed.subscribe()
-    }
-
     pub fn table(&self) -> Arc<PodTable> {
         Arc::clone(&self.table.borrow().1)
     }
