@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
-    Agent, Tables,
+    Agent, Change, Tables,
     cluster::{Cluster, SHOP, cluster_ip, until_watch_is},
     eventually, eventually_for,
     server::kubernetes::object::{service, slice},
@@ -85,6 +85,27 @@ fn a_thousand_services_with_ten_thousand_endpoints() -> Result<()> {
     Ok(())
 }
 
+/// How long each change took, in µs, shortest first; an error where one is lost.
+///
+/// A change is in force when the table shows it, or a later one of its service.
+fn delays(made: &[u64], seen: &[Change], services: usize) -> Result<Vec<u64>> {
+    let mut shown = vec![u64::MAX; made.len()];
+    for one in seen.iter().rev() {
+        let IpAddr::V4(address) = one.address else { continue };
+        let change = (u32::from(address) & 0xffff) as usize - 1;
+        for earlier in (one.frontend..=change).step_by(services) {
+            shown[earlier] = shown[earlier].min(one.at_ns);
+        }
+    }
+    let mut delays = Vec::new();
+    for (change, (made, shown)) in made.iter().zip(&shown).enumerate() {
+        ensure!(*shown != u64::MAX, "change {change} is lost");
+        delays.push(shown.saturating_sub(*made) / 1_000);
+    }
+    delays.sort_unstable();
+    Ok(delays)
+}
+
 #[test]
 fn changes_by_the_hundred_are_followed() -> Result<()> {
     const SERVICES: usize = 10;
@@ -130,22 +151,8 @@ fn changes_by_the_hundred_are_followed() -> Result<()> {
     })?;
     let cpu = used(agent.pid())?.0 - before;
 
-    // A change is in force when the table shows it, or a later one of its service.
     let seen = tables.changes()?;
-    let mut shown = vec![u64::MAX; changes as usize];
-    for one in seen.iter().rev() {
-        let IpAddr::V4(address) = one.address else { continue };
-        let change = (u32::from(address) & 0xffff) as usize - 1;
-        for earlier in (one.frontend..=change).step_by(SERVICES) {
-            shown[earlier] = shown[earlier].min(one.at_ns);
-        }
-    }
-    let mut delays: Vec<u64> = Vec::new();
-    for (change, (made, shown)) in made.iter().zip(&shown).enumerate() {
-        ensure!(*shown != u64::MAX, "change {change} is lost");
-        delays.push(shown.saturating_sub(*made) / 1_000);
-    }
-    delays.sort_unstable();
+    let delays = delays(&made, &seen, SERVICES)?;
     let part = |percent: usize| Duration::from_micros(delays[(delays.len() - 1) * percent / 100]);
     let direct = seen.len();
     println!(
