@@ -1,6 +1,6 @@
 //! A world whose services are those of a Kubernetes cluster.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::{
         Kubernetes,
         kubernetes::object::{namespace, node, service, slice},
     },
-    wait::eventually,
+    wait::{eventually, eventually_for},
     world::World,
 };
 
@@ -113,9 +113,12 @@ pub fn watch_of(agent: &Agent, plural: &str) -> Result<Value> {
     }
 }
 
+/// Longer than the agent waits before it asks a server that failed once more.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(45);
+
 /// Until `status` says that a resource is in this state.
 pub fn until_watch_is(agent: &Agent, plural: &str, state: &str) -> Result<Value> {
-    eventually(&format!("{plural} to be {state}"), || {
+    eventually_for(LONGEST_BACK_OFF, &format!("{plural} to be {state}"), || {
         let watch = watch_of(agent, plural)?;
         ensure!(watch["state"] == state, "{watch}");
         Ok(watch)

@@ -17,6 +17,7 @@ mod process;
 pub mod server;
 mod service;
 mod slot;
+mod tables;
 mod wait;
 mod world;
 
@@ -27,5 +28,6 @@ pub use overload::Overload;
 pub use pod::{Pod, PodOptions};
 pub use process::{Process, output, text};
 pub use service::Service;
+pub use tables::{Change, Tables};
 pub use wait::{eventually, eventually_for};
 pub use world::World;

@@ -17,12 +17,12 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// Starts a server on port 80: so many requests at a time, each of which
-    /// takes so long.
-    pub fn server(pod: &Pod, workers: u32, milliseconds: u32) -> Result<Process> {
-        let (workers, milliseconds) = (workers.to_string(), milliseconds.to_string());
-        let server = pod.spawn(&program()?, ["server", "80", &workers, &milliseconds])?;
-        wait_for_port(pod, 80)?;
+    /// Starts a server: so many requests at a time, each of which takes so long.
+    pub fn server(pod: &Pod, port: u16, workers: u32, milliseconds: u32) -> Result<Process> {
+        let numbers = [port.into(), workers, milliseconds].map(|number| number.to_string());
+        let arguments = std::iter::once("server").chain(numbers.iter().map(String::as_str));
+        let server = pod.spawn(&program()?, arguments)?;
+        wait_for_port(pod, port)?;
         Ok(server)
     }
 

@@ -25,7 +25,7 @@ impl Scene {
     fn new(name: &str, way: (&'static str, &'static str)) -> Result<Self> {
         let world = World::new(name)?;
         let pod = world.backend("one")?;
-        let process = Overload::server(&pod, WORKERS, WORK)?;
+        let process = Overload::server(&pod, 80, WORKERS, WORK)?;
         let client = world.client("client")?;
         let mut service = Service::new("web", 20, way, [&pod], 80);
         service.instances.retain(SocketAddr::is_ipv4);

@@ -230,12 +230,24 @@ fn dns_is_followed_and_its_death_takes_nothing_out_not_even_with_a_restart() -> 
         ensure!(metrics.contains(&line), "no {line} in:\n{metrics}");
     }
 
+    // One that remembers nothing and can't ask either takes what the kernel has.
+    let load = Load::start(&scene.client)?;
+    agent.kill9()?;
+    let memory = scene.world.folder().join("admin.sock.discovered");
+    fs::remove_file(&memory)?;
+    agent.restart()?;
+    until_state(&agent, "failing", 1)?;
+    scene.until(&agent, &["two"])?;
+    load.finish()?;
+    ensure!(!memory.exists(), "what is only supposed isn't remembered");
+
     // And one that remembers nothing asks before it changes anything.
     let (_dnsmasq, _) = self::dnsmasq(&scene, &two, &[])?;
     until_state(&agent, "ok", 1)?;
+    eventually("what it says to be kept", || fs::metadata(&memory).map(drop))?;
     let load = Load::start(&scene.client)?;
     agent.kill9()?;
-    fs::remove_file(scene.world.folder().join("admin.sock.discovered"))?;
+    fs::remove_file(&memory)?;
     agent.restart()?;
     until_state(&agent, "ok", 1)?;
     load.finish()?;

@@ -1,7 +1,7 @@
 //! The API server goes, comes back, forgets, refuses: traffic goes on, status
 //! says so, and the agent catches up.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
@@ -63,7 +63,9 @@ fn the_api_server_is_gone_for_a_while() -> Result<()> {
     scene.all_answered("one")?;
 
     // The agent ends meanwhile, as in a crash, and another one comes up: with
-    // what the first one knew.
+    // what the first one knew and wrote down.
+    let memory = scene.cluster.world.folder().join("admin.sock.cluster");
+    eventually("the agent to keep what it knows", || fs::read_to_string(&memory))?;
     agent.kill9()?;
     scene.all_answered("one")?;
     agent.restart()?;
@@ -77,9 +79,8 @@ fn the_api_server_is_gone_for_a_while() -> Result<()> {
 
     scene.cluster.kubernetes.come_back()?;
     scene.endpoints(&["two"])?;
-    scene.until(&agent, &["two"])?;
     until_watch_is(&agent, "endpointslices", "synced")?;
-    Ok(())
+    scene.until(&agent, &["two"])
 }
 
 #[test]
@@ -170,6 +171,7 @@ fn a_missing_right_is_named() -> Result<()> {
     // Everything else is there.
     ensure!(watch_of(&agent, "services")?["state"] == "synced", "{}", agent.ask(["status"])?);
     scene.cluster.kubernetes.permit_all()?;
+    until_watch_is(&agent, "endpointslices", "synced")?;
     scene.until(&agent, &["one"])?;
 
     // A right that is lost later takes nothing out of service.

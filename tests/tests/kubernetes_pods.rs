@@ -3,13 +3,14 @@
 
 use std::{
     io::{BufRead as _, BufReader, Lines, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
     Agent, Class, Driver, KubePod, Kubepods, Pod, Service, World, eventually,
     server::{Nginx, kubernetes::Kubernetes, wait_for_port},
+    text,
 };
 use serde_json::{Value, json};
 
@@ -134,6 +135,13 @@ impl Drop for Held {
     }
 }
 
+/// What a scraper sees.
+fn metrics(agent: &Agent) -> Result<String> {
+    let mut command = Command::new("curl");
+    command.args(["-sSf", &format!("http://{}/metrics", agent.http())]);
+    text(command)
+}
+
 #[test]
 fn labelled_pods_are_captured_with_the_systemd_driver() -> Result<()> {
     labelled_pods_are_captured("kubesystemd", Driver::Systemd)
@@ -218,6 +226,15 @@ fn a_label_counts_at_once_and_leaves_connections_alone() -> Result<()> {
         });
         assert_eq!(who["pod"], expected, "{who}");
     }
+    let metrics = metrics(&agent)?;
+    for (service, path) in [("fast", "kernel"), ("web", "proxy")] {
+        let series = format!(
+            "mesh_client_connections{{namespace=\"default\",service_account=\"web-1-account\",\
+             service=\"{service}\",path=\"{path}\"}} 1\n"
+        );
+        assert!(metrics.contains(&series), "no {series} in {metrics}");
+    }
+    assert!(metrics.contains("mesh_captured_pods{namespace=\"default\"} 1\n"), "{metrics}");
 
     node.label(&pod, &json!({}))?;
     eventually("the pod to be let go", || node.is_left_alone(&pod.pod))?;

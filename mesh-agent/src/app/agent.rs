@@ -26,6 +26,7 @@ use crate::{
     admin::{AgentState, ControlError},
     discovery::{Discovery, Memory},
     dns::{Dns, DnsSettings},
+    kubernetes::Pod,
     model::{Settings, Transport},
     net::{Namespace, Original, OriginalDestinations, SocketOptions},
     proxy::{Proxy, ProxySettings},
@@ -97,8 +98,16 @@ impl Agent {
         registry.locate(settings.locality.clone());
         let mark = if options.ebpf { settings.capture.mark } else { 0 };
         let socket = SocketOptions { mark };
+        let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
+        let (mut kernel, mut feeds) = (None, None);
         let memory = Memory::load(&discovery::memory(&settings));
         let discovery = Discovery::new(socket, memory).context("starting discovery")?;
+        if options.ebpf {
+            let (started, destinations, fed) = Kernel::start(&settings).await?;
+            discovery.suppose(&settings.services, |spec| started.tables().standing(spec));
+            originals = destinations;
+            (kernel, feeds) = (Some(started), Some(fed));
+        }
         let sources = discovery.prepare(&settings.services);
         // Nothing is taken out of the kernel's maps before the sources could
         // say what belongs there.
@@ -111,13 +120,8 @@ impl Agent {
         registry.configure_with(settings.services.clone(), found);
         discovery.commit(sources);
 
-        let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
-        let (mut kernel, mut feeds) = (None, None);
-        if options.ebpf {
-            let (started, destinations, fed) = Kernel::start(&settings).await?;
-            started.tables().sync(&snapshots.load())?;
-            originals = destinations;
-            (kernel, feeds) = (Some(started), Some(fed));
+        if let Some(kernel) = &kernel {
+            kernel.tables().sync(&snapshots.load())?;
         }
         let proxy = Proxy::start(
             &ProxySettings {
@@ -247,6 +251,13 @@ impl Agent {
     pub fn publish_namespaces(&self, mut tracked: Vec<Tracked>, refused: Vec<String>) {
         tracked.sort_by_key(|tracked| tracked.namespace.cookie());
         self.namespaces.store(Arc::new((tracked, refused)));
+    }
+
+    /// Whose a network namespace is, on Kubernetes.
+    pub fn pod_in(&self, cookie: u64) -> Option<Arc<Pod>> {
+        let namespaces = self.namespaces();
+        let found = namespaces.0.binary_search_by_key(&cookie, |it| it.namespace.cookie()).ok()?;
+        namespaces.0[found].pod.clone()
     }
 
     /// What was discovered and isn't in force.

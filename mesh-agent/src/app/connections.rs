@@ -1,13 +1,17 @@
 //! Live connections of both paths.
 
-use std::{collections::HashMap, fs, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    sync::Arc,
+};
 
 use tokio::runtime::Handle;
 
 use super::{agent::Agent, pods::PodTable};
 use crate::{
     admin::{ConnectionView, PodView, Who},
-    kubernetes::Pod,
+    kubernetes::{Pod, Workload},
     net::{TcpStatistics, tcp_connections},
 };
 
@@ -47,6 +51,31 @@ fn kernel(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
             }
         })
         .collect()
+}
+
+/// How many each workload has open to each service, on which path.
+pub(super) fn by_workload(agent: &Agent) -> BTreeMap<(Workload, String, &'static str), u32> {
+    let clients = Clients::of(agent);
+    let workload = |netns| clients.pods.get(&netns).map(|pod| pod.workload());
+    let mut counts = BTreeMap::new();
+    if let Some(kernel) = agent.kernel() {
+        let tables = kernel.tables();
+        let mut services = HashMap::new();
+        for live in tables.connections() {
+            let Some(workload) = workload(live.connection.netns) else { continue };
+            let service = services.entry(live.connection.service).or_insert_with_key(|&id| {
+                tables.port_of(id).map(|(name, ..)| name.to_string()).unwrap_or_default()
+            });
+            *counts.entry((workload, service.clone(), "kernel")).or_default() += 1;
+        }
+    }
+    // As in `proxied`.
+    for connection in Handle::current().block_on(agent.proxy.connections()) {
+        if let Some(workload) = workload(connection.netns_cookie) {
+            *counts.entry((workload, connection.service.to_string(), "proxy")).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// What the kernel knows of the connections of all captured namespaces.

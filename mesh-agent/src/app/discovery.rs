@@ -15,9 +15,9 @@ use crate::{
 /// How long a start or a reload waits for new sources to be asked once. Above
 /// the default timeout of a source: one that is down has said so by then.
 pub(super) const FIRST_ANSWERS: Duration = Duration::from_secs(3);
-/// Sources change together, after a deployment for example: they are taken in
-/// together.
-const SETTLE: Duration = Duration::from_millis(50);
+/// Between two changes that are taken in: the first at once, and those that come
+/// meanwhile together, as after a deployment.
+const PAUSE: Duration = Duration::from_millis(4);
 /// What the kernel's maps refused is tried again: room may have been made.
 const RETRY: Duration = Duration::from_secs(10);
 /// A set that changed is kept after at most this long.
@@ -37,9 +37,9 @@ pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             () = agent.discovery.changed() => {
-                sleep(SETTLE).await;
                 retry_at = take_in(&agent).await.then(|| Instant::now() + RETRY);
                 save_at = save_at.or_else(|| Some(Instant::now() + SAVE));
+                sleep(PAUSE).await;
             }
             () = at(retry_at) => retry_at = take_in(&agent).await.then(|| Instant::now() + RETRY),
             () = at(save_at) => {
@@ -102,7 +102,7 @@ pub(super) fn put_into_force(
     changes: Vec<Discovered>,
 ) -> Vec<(Discovered, String)> {
     let sync = || kernel.tables().sync(&agent.snapshots.load());
-    let before = registry.discovered();
+    let before = registry.discovered_before(&changes);
     if !registry.discover(changes.clone()) || sync().is_ok() {
         return Vec::new();
     }

@@ -17,7 +17,7 @@ use crate::{
     health::{CheckError, Checker, Health, Outliers, Rules, Verdict},
     model::{HealthCheck, ServiceName, Settings},
     net::{self, Namespace, SocketOptions},
-    registry::{Endpoint, PortKey, ServicePort, Snapshot},
+    registry::{Difference, Endpoint, PortKey, ServicePort},
 };
 
 /// Checks under way at a time: enough for thousands of instances, as one takes
@@ -41,11 +41,15 @@ pub(super) async fn run(agent: Arc<Agent>, checker: Checker, stop: CancellationT
     let mut generations = agent.registry.lock().await.watch();
     let mut checks = Checks { checker, running: HashMap::new() };
     let mut known = HashSet::new();
+    let mut before = Arc::default();
     loop {
         generations.borrow_and_update();
         let snapshot = agent.snapshots.load();
-        checks.follow(&snapshot);
-        note(&snapshot, &mut known);
+        // Whatever happens to an instance's health makes its service a new one.
+        let difference = snapshot.since(&before);
+        checks.follow(&difference);
+        note(&difference, &mut known);
+        before = snapshot;
         tokio::select! {
             () = stop.cancelled() => return,
             _ = generations.changed() => {}
@@ -103,9 +107,14 @@ impl Drop for Running {
 
 impl Checks {
     /// Starts what is new, and ends what is gone or has other settings now.
-    fn follow(&mut self, snapshot: &Snapshot) {
-        let mut before = std::mem::take(&mut self.running);
-        for port in snapshot.ports() {
+    fn follow(&mut self, difference: &Difference<'_>) {
+        let mut before = HashMap::new();
+        for port in difference.left.iter().flat_map(|service| &service.ports) {
+            for endpoint in port.endpoints.iter().filter(|_| port.policy.health_check.is_some()) {
+                before.extend(self.running.remove_entry(&(port.key(), endpoint.address)));
+            }
+        }
+        for port in difference.came.iter().flat_map(|service| &service.ports) {
             let Some(check) = &port.policy.health_check else { continue };
             for endpoint in &port.endpoints {
                 let key = (port.key(), endpoint.address);
@@ -161,21 +170,22 @@ impl Checks {
 }
 
 /// Logs who was ejected and who came back.
-fn note(snapshot: &Snapshot, known: &mut HashSet<(PortKey, SocketAddr)>) {
-    let mut ejected = HashSet::new();
-    for port in snapshot.ports() {
+fn note(difference: &Difference<'_>, known: &mut HashSet<(PortKey, SocketAddr)>) {
+    let left: HashSet<PortKey> =
+        difference.left.iter().flat_map(|service| &service.ports).map(|port| port.key()).collect();
+    let mut before: HashSet<_> = known.extract_if(|(port, _)| left.contains(port)).collect();
+    for port in difference.came.iter().flat_map(|service| &service.ports) {
         for endpoint in port.endpoints.iter().filter(|one| one.health.is_ejected()) {
             let key = (port.key(), endpoint.address);
-            if !known.remove(&key) {
+            if !before.remove(&key) {
                 let reason = endpoint.health.reason(net::monotonic_ns());
                 let (service, instance) = (&port.service, endpoint.address);
                 tracing::info!(%service, %instance, reason, "ejected");
             }
-            ejected.insert(key);
+            known.insert(key);
         }
     }
-    for ((service, ..), instance) in &*known {
+    for ((service, ..), instance) in &before {
         tracing::info!(%service, %instance, "back in service");
     }
-    *known = ejected;
 }

@@ -256,28 +256,6 @@ fn take_in(
         .collect()
 }
 
-/// Hands on what is known of this node's pods.
-pub(super) fn tell_of_pods(agent: &Agent) {
-    let pods = agent.kubernetes().and_then(|it| it.cluster.pods().borrow().clone());
-    if let Some(pods) = pods {
-        agent.pods.tell((*pods).clone());
-    }
-}
-
-/// The same, whenever it changes.
-pub(super) async fn follow_pods(agent: Arc<Agent>, stop: CancellationToken) {
-    let Some(kubernetes) = agent.kubernetes() else { return };
-    let mut pods = kubernetes.cluster.pods();
-    loop {
-        pods.mark_unchanged();
-        tell_of_pods(&agent);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = pods.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
 async fn save(agent: &Arc<Agent>) {
     let path = memory(&agent.settings());
     let shown = path.display().to_string();

@@ -1,9 +1,10 @@
 //! The metrics page, from the snapshot and the kernel's maps as they are now.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use super::{
     agent::Agent,
+    connections,
     views::{self, KernelCounters},
     watches,
 };
@@ -20,6 +21,7 @@ pub(super) fn page(agent: &Agent) -> String {
     of_the_sources(agent, &mut page);
     of_the_watches(agent, &mut page);
     of_the_kernel(agent, &mut page);
+    of_the_pods(agent, &mut page);
     let counters = KernelCounters::read(agent);
     for port in agent.snapshots.load().ports() {
         of_a_port(agent, port, &mut page);
@@ -88,6 +90,26 @@ fn of_the_watches(agent: &Agent, page: &mut Exposition) {
         page.counter(&table::WATCH_EVENTS, labels, watch.events);
         page.counter(&table::WATCH_LISTS, labels, watch.lists);
         page.counter(&table::WATCH_ERRORS, labels, watch.errors);
+    }
+}
+
+/// By namespace and service account: pods come and go, and would each leave a
+/// series behind.
+fn of_the_pods(agent: &Agent, page: &mut Exposition) {
+    let state = agent.pods.table();
+    let mut pods = BTreeMap::<_, u32>::new();
+    for pod in state.captured.iter().filter_map(|captured| captured.pod.as_ref()) {
+        *pods.entry(&pod.namespace).or_default() += 1;
+    }
+    if pods.is_empty() {
+        return;
+    }
+    for (namespace, count) in pods {
+        page.gauge(&table::CAPTURED_PODS, [namespace], count.into());
+    }
+    for ((workload, service, path), count) in connections::by_workload(agent) {
+        let labels = [&workload.namespace, &workload.service_account, service.as_str(), path];
+        page.gauge(&table::CLIENT_CONNECTIONS, labels, f64::from(count));
     }
 }
 

@@ -120,6 +120,7 @@ fn log_access(agent: &Agent, record: &Record, outcome: &'static str) {
         original = %record.original.to_socket_addr(),
         instance = %record.backend_address.to_socket_addr(),
         pid = record.pid,
+        pod = agent.pod_in(record.netns).map(|pod| pod.to_string()),
         duration_us = record.duration_ns / 1000,
         sent = record.bytes_sent,
         received = record.bytes_received,

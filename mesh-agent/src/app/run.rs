@@ -95,12 +95,10 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let cluster = Kubernetes::start(&settings, &mut tasks, &stop).await?;
     let (agent, feeds) = Agent::start(options, settings, cluster).await?;
-    kubernetes::tell_of_pods(&agent);
     let mut log = None;
     tasks.spawn(watch::config(Arc::clone(&agent), stop.clone()));
     tasks.spawn(discovery::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(kubernetes::run(Arc::clone(&agent), stop.clone()));
-    tasks.spawn(kubernetes::follow_pods(Arc::clone(&agent), stop.clone()));
     tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(adaptive::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));

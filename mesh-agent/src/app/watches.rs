@@ -14,9 +14,25 @@ pub(super) fn views(agent: &Agent) -> Vec<WatchView> {
 /// What isn't followed, and what of the cluster isn't in force.
 pub(super) fn degraded(agent: &Agent) -> Vec<String> {
     let Some(kubernetes) = agent.kubernetes() else { return Vec::new() };
-    let mut degraded: Vec<String> = views(agent).iter().flat_map(troubles).collect();
+    let watches = views(agent);
+    let mut degraded = match unfollowed(&watches) {
+        Some(all) => vec![all],
+        None => watches.iter().filter_map(trouble).collect(),
+    };
+    degraded.extend(watches.iter().flat_map(unreadable));
     degraded.extend(kubernetes.problems());
     degraded
+}
+
+/// That no resource is followed any more: one thing, not five.
+fn unfollowed(watches: &[WatchView]) -> Option<String> {
+    let installed = |watch: &&WatchView| watch.state != WatchState::NotInstalled;
+    let mut watches = watches.iter().filter(installed);
+    if !watches.clone().all(|watch| watch.state == WatchState::Stale) {
+        return None;
+    }
+    let why = watches.find_map(|watch| watch.last_error.as_deref())?;
+    Some(format!("the cluster is not followed, what was known of it stands: {why}"))
 }
 
 fn view(watch: WatchStatus) -> WatchView {
@@ -44,19 +60,22 @@ fn view(watch: WatchStatus) -> WatchView {
     }
 }
 
-fn troubles(watch: &WatchView) -> Vec<String> {
+fn trouble(watch: &WatchView) -> Option<String> {
     let why = watch.last_error.as_deref().unwrap_or("nothing was heard of it");
     let resource = &watch.resource;
-    let state = match watch.state {
+    match watch.state {
         WatchState::Synced | WatchState::Waiting | WatchState::NotInstalled => None,
         WatchState::Stale => Some(format!(
             "{resource} of the cluster are not followed, the {} known ones stand: {why}",
             watch.objects
         )),
         WatchState::Failing => Some(format!("nothing is known of the cluster's {resource}: {why}")),
-    };
-    let unreadable = watch.unreadable.iter().map(|UnreadableView { object, why }| {
+    }
+}
+
+fn unreadable(watch: &WatchView) -> impl Iterator<Item = String> {
+    watch.unreadable.iter().map(|UnreadableView { object, why }| {
+        let resource = &watch.resource;
         format!("{object} of {resource} makes no sense, what was known of it stands: {why}")
-    });
-    state.into_iter().chain(unreadable).collect()
+    })
 }

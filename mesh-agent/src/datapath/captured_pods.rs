@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use aya::maps::{HashMap, MapData};
 use mesh_common::map;
 
-use super::object::Object;
+use super::{object::Object, tables::Fill};
 
 pub struct CapturedPods {
     map: HashMap<MapData, u64, u32>,
@@ -31,6 +31,11 @@ impl CapturedPods {
     /// The ids of all captured pods' cgroups.
     pub fn ids(&self) -> &HashSet<u64> {
         &self.ids
+    }
+
+    pub fn fill(&self) -> Fill {
+        let capacity = map::capacity::CAPTURED;
+        Fill { map: map::CAPTURED, used: self.ids.len(), capacity }
     }
 
     /// Sockets of this pod are captured from now on; whether they weren't.

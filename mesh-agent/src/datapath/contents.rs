@@ -1,6 +1,9 @@
 //! What the maps hold: the state that a plan starts from and ends in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops,
+};
 
 use mesh_common::{
     address::Address,
@@ -8,7 +11,7 @@ use mesh_common::{
     policy::Policy,
 };
 
-use super::row::Row;
+use super::{plan::Held, row::Row};
 
 /// The balancing maps, without their counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,11 +70,76 @@ impl Contents {
         };
     }
 
-    pub fn slot_count(&self) -> usize {
-        self.slots.values().map(Row::entry_count).sum()
+    /// Moves what belongs to a service port from here to `part`.
+    pub fn take(&mut self, held: &Held, part: &mut Self) {
+        for key in &held.frontends {
+            part.frontends.extend(self.frontends.remove_entry(key));
+        }
+        for key in &held.slots {
+            part.slots.extend(self.slots.remove_entry(key));
+        }
+        for key in &held.backends {
+            part.backends.extend(self.backends.remove_entry(key));
+        }
+        part.services.extend(self.services.take(&held.service));
+        part.policies.extend(self.policies.remove_entry(&held.service));
     }
 
-    pub fn chunk_count(&self) -> usize {
-        self.slots.values().map(|row| row.chunks as usize).sum()
+    /// Adds a part; its numbers are the newer ones.
+    pub fn add(&mut self, part: Self) {
+        self.frontends.extend(part.frontends);
+        self.slots.extend(part.slots);
+        self.backends.extend(part.backends);
+        self.services.extend(part.services);
+        self.policies.extend(part.policies);
+        self.ids = part.ids;
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            frontends: self.frontends.len(),
+            slots: self.slots.values().map(Row::entry_count).sum(),
+            chunks: self.slots.values().map(|row| row.chunks as usize).sum(),
+            backends: self.backends.len(),
+            services: self.services.len(),
+        }
+    }
+}
+
+/// How many entries of each map that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub frontends: usize,
+    pub slots: usize,
+    pub chunks: usize,
+    pub backends: usize,
+    pub services: usize,
+}
+
+impl ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            frontends: self.frontends + other.frontends,
+            slots: self.slots + other.slots,
+            chunks: self.chunks + other.chunks,
+            backends: self.backends + other.backends,
+            services: self.services + other.services,
+        }
+    }
+}
+
+impl ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            frontends: self.frontends - other.frontends,
+            slots: self.slots - other.slots,
+            chunks: self.chunks - other.chunks,
+            backends: self.backends - other.backends,
+            services: self.services - other.services,
+        }
     }
 }

@@ -2,22 +2,27 @@
 //! time of its peers. Nobody knows better, and with none at all it would be
 //! taken for the fastest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use mesh_common::{address::Address, backend::Backend, ewma::Ewma};
 
-use super::plan::Operation;
+use super::plan::{Held, Operation};
 use crate::{
     model::Algorithm,
-    registry::{PortKey, ServicePort, Snapshot},
+    registry::{PortKey, ServicePort},
 };
 
 /// What is known before a plan is carried out.
 pub(super) struct Known<'a> {
     /// By id: the service, and the address.
     pub backends: &'a BTreeMap<u32, (u32, Address)>,
-    /// Numbers of service ports, by the plan.
-    pub ports: &'a HashMap<PortKey, u32>,
+    /// Those that change.
+    pub ports: &'a [Arc<ServicePort>],
+    /// What the plan gives each of them.
+    pub held: &'a [(PortKey, Held)],
     pub now: u64,
 }
 
@@ -25,7 +30,6 @@ pub(super) struct Known<'a> {
 /// `response_time` is that of a known one.
 pub(super) fn newcomers(
     operations: &[Operation],
-    snapshot: &Snapshot,
     known: &Known<'_>,
     response_time: impl Fn(u32) -> Option<Ewma>,
 ) -> HashMap<u32, Backend> {
@@ -43,8 +47,12 @@ pub(super) fn newcomers(
     for (&id, &(service, address)) in peers {
         peers_of.entry(service).or_default().insert(address, id);
     }
-    for port in snapshot.ports().filter(|_| !peers_of.is_empty()) {
-        let Some(&service) = known.ports.get(&port.key()) else { continue };
+    let services: HashMap<&PortKey, u32> = (known.held.iter())
+        .filter(|(_, held)| peers_of.contains_key(&held.service))
+        .map(|(key, held)| (key, held.service))
+        .collect();
+    for port in known.ports.iter().filter(|_| !services.is_empty()) {
+        let Some(&service) = services.get(&port.key()) else { continue };
         let Some(peers) = peers_of.get(&service) else { continue };
         for &(id, _, address) in added.iter().filter(|&&(_, of, _)| of == service) {
             let ewma = median(port, peers, address, known.now, &response_time);
@@ -72,7 +80,7 @@ fn median(
         endpoints.find(|one| Address::from(one.address) == wanted).map(|one| one.tier)
     };
     let tier = tier_of(address)?;
-    let endpoints = port.endpoints.iter().filter(|one| one.tier == tier && one.turns > 0);
+    let endpoints = port.endpoints.iter().filter(|one| one.tier == tier && one.weight.0 > 0);
     let ids = endpoints.filter_map(|one| peers.get(&Address::from(one.address)));
     let mut times: Vec<u64> =
         ids.filter_map(|&id| Some(response_time(id)?.read(now))).filter(|&time| time > 0).collect();
@@ -110,7 +118,8 @@ mod tests {
                     weight: Weight(1),
                     locality: Locality::default(),
                     priority,
-                    labels: std::sync::Arc::default(),
+                    labels: Arc::default(),
+                    serves: Default::default(),
                 })
                 .collect(),
             sources: Vec::new(),
@@ -126,14 +135,18 @@ mod tests {
         let snapshot = registry.reader().load();
         let at = |number: u8| Address::from(std::net::SocketAddr::from(([10, 1, 0, number], 80)));
         let backends = before.iter().map(|&(n, _)| (u32::from(n), (7, at(n)))).collect();
-        let ports = snapshot.ports().map(|port| (port.key(), 7)).collect();
+        let ports: Vec<_> = (snapshot.services.iter())
+            .flat_map(|service| service.ports.iter().map(Arc::clone))
+            .collect();
+        let held = |port: &Arc<ServicePort>| (port.key(), Held { service: 7, ..Held::default() });
+        let held: Vec<_> = ports.iter().map(held).collect();
         let operations: Vec<_> = (new.iter())
             .map(|&(n, _)| Operation::AddBackend { id: n.into(), service: 7, address: at(n) })
             .collect();
-        let known = Known { backends: &backends, ports: &ports, now: 1_000 };
+        let known = Known { backends: &backends, ports: &ports, held: &held, now: 1_000 };
         // Each answers after as many microseconds as its number; 9 never did.
         let time = |id: u32| Some(Ewma::default().observe(u64::from(id) * 1_000, 1_000));
-        newcomers(&operations, &snapshot, &known, |id| if id == 9 { None } else { time(id) })
+        newcomers(&operations, &known, |id| if id == 9 { None } else { time(id) })
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! From what the maps hold to what they should hold: a pure function.
+//! From what the maps hold to what they should hold: a pure function. It is
+//! given what belongs to the services that changed; all others are only counted.
 //!
 //! The order of the operations is what makes a change safe while connections
 //! go on. Make before break: first everything that a frontend will point to,
@@ -17,13 +18,13 @@ use mesh_common::{
 };
 
 use super::{
-    contents::{Contents, Ids},
+    contents::{Contents, Counts, Ids},
     policies,
     row::Row,
 };
 use crate::{
     model::{Algorithm, OnAgentFailure, Path, Transport},
-    registry::{PortKey, ServicePort, Snapshot},
+    registry::{PortKey, ServicePort},
 };
 
 /// One step; each is one or a few map operations.
@@ -69,26 +70,41 @@ pub enum PlanError {
 pub(super) struct Plan {
     pub operations: Vec<Operation>,
     pub contents: Contents,
-    /// The number by which the kernel knows each service port.
-    pub ports: HashMap<PortKey, u32>,
+    pub ports: Vec<(PortKey, Held)>,
 }
 
-/// Plans the way from `old` to what `snapshot` asks for.
-pub(super) fn plan(snapshot: &Snapshot, old: &Contents) -> Result<Plan, PlanError> {
+/// What of the maps' contents belongs to a service port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// The number by which the kernel knows it.
+    pub service: u32,
+    pub frontends: Vec<FrontendKey>,
+    pub backends: Vec<u32>,
+    /// Sets with their generations.
+    pub slots: Vec<(u32, u32)>,
+}
+
+/// Plans the way from `old` to what these ports ask for. `old` is what the maps
+/// hold for them, and for ports that are gone; the rest has the size `others`.
+pub(super) fn plan<'a>(
+    ports: impl Iterator<Item = &'a ServicePort>,
+    old: &Contents,
+    others: Counts,
+) -> Result<Plan, PlanError> {
     let mut planner = Planner {
         old,
         old_backends: old.backends.iter().map(|(&id, &at)| (at, id)).collect(),
         ids: old.ids,
         next: Contents::default(),
         taken: HashSet::new(),
-        ports: HashMap::new(),
+        ports: Vec::new(),
         make: Vec::new(),
         publish: Vec::new(),
     };
-    for port in snapshot.ports() {
+    for port in ports {
         planner.add_port(port);
     }
-    planner.finish()
+    planner.finish(others)
 }
 
 struct Planner<'a> {
@@ -98,7 +114,7 @@ struct Planner<'a> {
     next: Contents,
     /// Sets that a port of this plan has already.
     taken: HashSet<u32>,
-    ports: HashMap<PortKey, u32>,
+    ports: Vec<(PortKey, Held)>,
     make: Vec<Operation>,
     publish: Vec<Operation>,
 }
@@ -106,9 +122,9 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn add_port(&mut self, port: &ServicePort) {
         let service = self.service_id(port);
-        self.ports.insert(port.key(), service);
         self.put_policy(port, service);
         let backends = self.add_backends(port, service);
+        let mut held = Held { service, frontends: keys(port).collect(), ..Held::default() };
         let empty = port.endpoints.iter().all(|endpoint| endpoint.turns == 0).into();
         for v4 in [true, false] {
             let keys: Vec<_> = keys(port).filter(|key| key.address.is_v4() == v4).collect();
@@ -118,6 +134,9 @@ impl Planner<'_> {
             let row = Row::new(port, &backends, v4);
             let (slots, different) = (row.slots.len() as u32, row.backends());
             let (set, generation) = self.add_set(service, &keys, row);
+            if slots > 0 {
+                held.slots.push((set, generation));
+            }
             for key in keys {
                 let frontend = Frontend {
                     service,
@@ -136,6 +155,8 @@ impl Planner<'_> {
                 self.next.frontends.insert(key, frontend);
             }
         }
+        held.backends = backends;
+        self.ports.push((port.key(), held));
     }
 
     /// The number that any of the port's frontends had, or a new one.
@@ -208,7 +229,7 @@ impl Planner<'_> {
         generation
     }
 
-    fn finish(self) -> Result<Plan, PlanError> {
+    fn finish(self, others: Counts) -> Result<Plan, PlanError> {
         let Self { old, ids, mut next, ports, make, publish, .. } = self;
         next.ids = ids;
         let gone = |op: &mut Vec<Operation>| {
@@ -226,7 +247,7 @@ impl Planner<'_> {
             ));
             op.extend(missing(&old.policies, &next.policies).map(Operation::RemovePolicy));
         };
-        check_capacity(old, &next)?;
+        check_capacity(old, &next, others)?;
         let mut operations = make;
         operations.extend(publish);
         gone(&mut operations);
@@ -242,34 +263,22 @@ fn missing<K: Ord + Copy, V>(
 }
 
 /// What is made stands beside what is removed for a while: both must fit.
-fn check_capacity(old: &Contents, next: &Contents) -> Result<(), PlanError> {
-    let both = |old: usize, next: usize, kept: usize| old + next - kept;
-    let kept = |key: &&(u32, u32)| next.slots.contains_key(key);
-    let stays = || old.slots.keys().filter(kept).map(|key| &next.slots[key]);
-    let kept_slots = stays().map(Row::entry_count).sum();
-    let kept_chunks = stays().map(|row| row.chunks as usize).sum();
+fn check_capacity(old: &Contents, next: &Contents, others: Counts) -> Result<(), PlanError> {
+    let rows = || added(&old.slots, &next.slots);
+    let new = Counts {
+        frontends: added(&old.frontends, &next.frontends).count(),
+        slots: rows().map(Row::entry_count).sum(),
+        chunks: rows().map(|row| row.chunks as usize).sum(),
+        backends: added(&old.backends, &next.backends).count(),
+        services: next.services.difference(&old.services).count(),
+    };
+    let need = others + old.counts() + new;
     let needs = [
-        (
-            map::FRONTENDS,
-            capacity::FRONTENDS,
-            both(
-                old.frontends.len(),
-                next.frontends.len(),
-                old.frontends.keys().filter(|key| next.frontends.contains_key(key)).count(),
-            ),
-        ),
-        (map::SLOTS, capacity::SLOTS, both(old.slot_count(), next.slot_count(), kept_slots)),
-        (map::LOOKUPS, capacity::LOOKUPS, both(old.chunk_count(), next.chunk_count(), kept_chunks)),
-        (
-            map::BACKENDS,
-            capacity::BACKENDS,
-            both(
-                old.backends.len(),
-                next.backends.len(),
-                old.backends.keys().filter(|id| next.backends.contains_key(id)).count(),
-            ),
-        ),
-        (map::SERVICES, capacity::SERVICES, old.services.union(&next.services).count()),
+        (map::FRONTENDS, capacity::FRONTENDS, need.frontends),
+        (map::SLOTS, capacity::SLOTS, need.slots),
+        (map::LOOKUPS, capacity::LOOKUPS, need.chunks),
+        (map::BACKENDS, capacity::BACKENDS, need.backends),
+        (map::SERVICES, capacity::SERVICES, need.services),
     ];
     match needs.into_iter().find(|&(_, capacity, need)| need > capacity) {
         Some((map, capacity, need)) => Err(PlanError::Full { map, need, capacity }),
@@ -277,11 +286,24 @@ fn check_capacity(old: &Contents, next: &Contents) -> Result<(), PlanError> {
     }
 }
 
-fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
-    let protocol = match port.port.protocol.transport() {
+/// What only `next` has.
+fn added<'a, K: Ord, V>(
+    old: &BTreeMap<K, V>,
+    next: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a V> {
+    next.iter().filter(|(key, _)| !old.contains_key(key)).map(|(_, value)| value)
+}
+
+/// As the kernel numbers it.
+pub(super) const fn protocol(transport: Transport) -> u8 {
+    match transport {
         Transport::Tcp => frontend::TCP,
         Transport::Udp => frontend::UDP,
-    };
+    }
+}
+
+fn keys(port: &ServicePort) -> impl Iterator<Item = FrontendKey> {
+    let protocol = protocol(port.port.protocol.transport());
     let number = port.port.port.get();
     (port.addresses.iter()).map(move |&address: &IpAddr| {
         FrontendKey::new(Address::from(SocketAddr::new(address, number)), protocol)

@@ -1,17 +1,21 @@
 //! `plan` against a model of the maps: after every single operation each
 //! frontend must point to a whole set, and after the last the maps must hold
-//! what was promised.
+//! what was promised. What the planner plans of a change alone is what would be
+//! planned over everything.
 
 use std::num::NonZeroU16;
 
 use proptest::prelude::*;
 
-use super::{super::row::CHUNKS, *};
+use super::{
+    super::{planner::Planner as Incremental, row::CHUNKS},
+    *,
+};
 use crate::{
     model::{
         Instance, Locality, PathChoice, Policy, Port, Protocol, ServiceName, ServiceSpec, Weight,
     },
-    registry::Registry,
+    registry::{Registry, Snapshot},
 };
 
 fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> ServiceSpec {
@@ -100,8 +104,12 @@ fn assert_whole(contents: &Contents) {
     }
 }
 
+fn whole(snapshot: &Snapshot, contents: &Contents) -> Result<Plan, PlanError> {
+    plan(snapshot.ports().map(std::sync::Arc::as_ref), contents, Counts::default())
+}
+
 fn step(snapshot: &Snapshot, contents: &mut Contents) -> Plan {
-    let plan = plan(snapshot, contents).unwrap();
+    let plan = whole(snapshot, contents).unwrap();
     for operation in &plan.operations {
         apply(contents, operation);
         assert_whole(contents);
@@ -136,7 +144,47 @@ proptest! {
             let snapshot = snapshot(specs);
             step(&snapshot, &mut contents);
             // A second plan finds nothing to do.
-            prop_assert_eq!(plan(&snapshot, &contents).unwrap().operations, vec![]);
+            prop_assert_eq!(whole(&snapshot, &contents).unwrap().operations, vec![]);
+        }
+    }
+
+    #[test]
+    fn a_change_is_planned_alone_as_among_all(
+        changes in prop::collection::vec((specs(), any::<bool>()), 1..8),
+    ) {
+        let mut registry = Registry::new();
+        let mut contents = Contents::default();
+        let mut planner = Incremental::default();
+        for (specs, fails) in changes {
+            registry.configure(specs);
+            let snapshot = registry.reader().load();
+            let change = planner.plan(&snapshot).unwrap();
+            let expected = whole(&snapshot, &contents).unwrap();
+            prop_assert_eq!(&change.plan.operations, &expected.operations);
+            if fails {
+                // After half of it: what is there is read, and planned from.
+                let half = change.plan.operations.len() / 2;
+                for operation in &change.plan.operations[..half] {
+                    apply(&mut contents, operation);
+                }
+                contents.skip_used_ids(std::iter::empty());
+                planner.undone(change, Some(contents.clone()));
+                continue;
+            }
+            for operation in &change.plan.operations {
+                apply(&mut contents, operation);
+                assert_whole(&contents);
+            }
+            contents.ids = expected.contents.ids;
+            prop_assert_eq!(&contents, &expected.contents);
+            planner.done(change);
+            prop_assert_eq!(planner.contents(), &contents);
+            prop_assert_eq!(planner.counts(), contents.counts());
+            prop_assert_eq!(planner.generation(), snapshot.generation);
+            for (key, held) in expected.ports {
+                prop_assert_eq!(planner.id(&key), Some(held.service));
+                prop_assert_eq!(planner.key(held.service), Some(&key));
+            }
         }
     }
 }
@@ -150,6 +198,29 @@ fn a_new_instance_is_a_new_generation_of_the_same_set() {
         .map(|operation| format!("{operation:?}").split([' ', '(']).next().unwrap().to_owned())
         .collect();
     assert_eq!(kinds, ["PutPolicy", "AddBackend", "AddSlots", "PutFrontend", "RetireSlots"]);
+}
+
+#[test]
+fn others_count_and_are_not_looked_at() {
+    let mut registry = Registry::new();
+    let specs = |weight| {
+        vec![
+            service(1, 1, &[0], &[(1, 1)]),
+            service(2, 1, &[0], &[(1, weight), (2, 1)]),
+            service(3, 2, &[0], &[(1, 1)]),
+        ]
+    };
+    registry.configure(specs(1));
+    let mut planner = Incremental::default();
+    let change = planner.plan(&registry.reader().load()).unwrap();
+    planner.done(change);
+    registry.configure(specs(2));
+    let snapshot = registry.reader().load();
+    let change = planner.plan(&snapshot).unwrap();
+    assert_eq!(change.plan.ports.len(), 1, "only the port that changed");
+    assert_eq!(change.operations(), 3, "{:?}", change.plan.operations);
+    planner.done(change);
+    assert_eq!(planner.plan(&snapshot).unwrap().operations(), 0);
 }
 
 #[test]
@@ -184,6 +255,6 @@ fn a_change_that_does_not_fit_is_refused_whole() {
             spec
         })
         .collect();
-    let error = plan(&snapshot(too_many), &Contents::default()).unwrap_err();
+    let error = whole(&snapshot(too_many), &Contents::default()).unwrap_err();
     assert_eq!(error, PlanError::Full { map: "FRONTENDS", need: 256 * 300, capacity: 65_536 });
 }

@@ -1,12 +1,14 @@
 //! The maps themselves: carrying out plans, and reading counters.
 
 mod counters;
+mod standing;
 
 use std::{
-    collections::HashMap as StdHashMap,
+    collections::{HashMap as StdHashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,10 +22,10 @@ use mesh_common::{
     backend::{Backend, Slot, SlotKey, TierKey},
     connection::{Connection, Unseen},
     exclude::Exclude,
-    frontend::{Frontend, FrontendKey, algorithm, path},
+    frontend::{Frontend, FrontendKey},
     lookup::{Chunk, ChunkKey},
     map,
-    policy::{Policy, flag},
+    policy::Policy,
     selective::Selective,
     service::Service,
     settings::{MAX_EXCLUDES, Settings as KernelSettings},
@@ -35,18 +37,16 @@ use super::{
     events::Events,
     heartbeat::{Heartbeat, monotonic_ns},
     hooks::MEND,
-    newcomers::{self, Known},
+    newcomers,
     object::Object,
     originals::Originals,
     place::Place,
-    plan::{self, Operation, Plan, PlanError},
+    plan::{Operation, PlanError},
+    planner::{Change, Planner},
     row::Row,
     sys,
 };
-use crate::{
-    model::Settings,
-    registry::{PortKey, Snapshot},
-};
+use crate::{model::Settings, registry::Snapshot};
 
 pub use counters::{Fill, LiveConnection};
 
@@ -69,16 +69,14 @@ pub struct Tables {
     lookups: HashMap<MapData, ChunkKey, Chunk>,
     connections: HashMap<MapData, u64, Connection>,
     reasons: PerCpuArray<MapData, u64>,
-    contents: Contents,
-    ports: StdHashMap<PortKey, u32>,
+    planner: Planner,
     clients: HashMap<MapData, u64, Address>,
     tiers: HashMap<MapData, TierKey, u64>,
     /// Numbers of ejected backends that were wrong at the last look: found, right.
     miscounted: StdHashMap<TierKey, (u64, u64)>,
     counted: Instant,
     mend: ProgramFd,
-    retired: Vec<(Instant, u32, u32, Row)>,
-    generation: u64,
+    retired: VecDeque<(Instant, u32, u32, Row)>,
 }
 
 /// What a synchronisation did.
@@ -123,12 +121,10 @@ impl Tables {
                 .ok_or_else(|| anyhow!("the object has no program {MEND}"))?
                 .fd()?
                 .try_clone()?,
-            contents: Contents::default(),
-            ports: StdHashMap::new(),
-            retired: Vec::new(),
-            generation: 0,
+            planner: Planner::default(),
+            retired: VecDeque::new(),
         };
-        tables.contents = tables.read()?;
+        tables.planner = Planner::new(tables.read()?);
         tables.selective =
             tables.settings.get(&0, 0).context("reading the settings map")?.selective;
         let connections = match object.ebpf.take_map(map::ORIGINALS) {
@@ -189,29 +185,25 @@ impl Tables {
     }
 
     /// Puts a snapshot into the maps, or changes nothing.
-    pub fn sync(&mut self, snapshot: &Snapshot) -> Result<Sync, SyncError> {
-        let plan = plan::plan(snapshot, &self.contents)?;
-        let begun = self.newcomers(&plan, snapshot);
-        for operation in &plan.operations {
+    pub fn sync(&mut self, snapshot: &Arc<Snapshot>) -> Result<Sync, SyncError> {
+        let mut change = self.planner.plan(snapshot)?;
+        let operations = std::mem::take(&mut change.plan.operations);
+        let begun = self.newcomers(&operations, &change);
+        for operation in &operations {
             if let Err(error) = self.apply(operation, &begun) {
                 // Somewhere on the way: the next plan starts from what is there.
-                self.contents = self.read().unwrap_or_else(|_| std::mem::take(&mut self.contents));
+                let found = self.read().ok();
+                self.planner.undone(change, found);
                 return Err(SyncError::Map { operation: format!("{operation:?}"), error });
             }
         }
-        self.contents = plan.contents;
-        self.ports = plan.ports;
-        self.generation = snapshot.generation;
-        Ok(Sync { generation: self.generation, operations: plan.operations.len() })
+        self.planner.done(change);
+        Ok(Sync { generation: snapshot.generation, operations: operations.len() })
     }
 
-    fn newcomers(&self, plan: &Plan, snapshot: &Snapshot) -> StdHashMap<u32, Backend> {
-        let known = Known {
-            backends: &self.contents.backends,
-            ports: &plan.ports,
-            now: monotonic_ns().unwrap_or(0),
-        };
-        newcomers::newcomers(&plan.operations, snapshot, &known, |id| {
+    fn newcomers(&self, operations: &[Operation], change: &Change) -> StdHashMap<u32, Backend> {
+        let now = monotonic_ns().unwrap_or(0);
+        newcomers::newcomers(operations, &change.known(now), |id| {
             Some(self.backends.get(&id, 0).ok()?.ewma)
         })
     }
@@ -248,7 +240,7 @@ impl Tables {
             Operation::RemoveBackend(id) => ignore_missing(self.backends.remove(&id)),
             Operation::RemoveService(id) => ignore_missing(self.services.remove(&id)),
             Operation::RetireSlots { set, generation, ref row } => {
-                self.retired.push((Instant::now() + GRACE, set, generation, row.clone()));
+                self.retired.push_back((Instant::now() + GRACE, set, generation, row.clone()));
                 Ok(())
             }
         }
@@ -262,8 +254,8 @@ impl Tables {
                 tracing::warn!(%error, "correcting the numbers of ejected backends failed");
             }
         }
-        while self.retired.first().is_some_and(|&(due, ..)| due <= now) {
-            let (_, set, generation, row) = self.retired.remove(0);
+        while self.retired.front().is_some_and(|&(due, ..)| due <= now) {
+            let Some((_, set, generation, row)) = self.retired.pop_front() else { return };
             let slots = row.keys(set, generation).map(|key| self.slots.remove(&key));
             let mut removed: Vec<_> = slots.collect();
             removed.extend(
@@ -339,12 +331,7 @@ impl Tables {
     /// Whether a service is balanced, or limited, by how fast its backends
     /// answer.
     pub fn times_answers(&self) -> bool {
-        let adaptive = |policy: &Policy| policy.flags & flag::ADAPTIVE != 0;
-        self.contents.policies.values().any(adaptive)
-            || (self.contents.frontends.values()).any(|frontend| {
-                frontend.path == path::KERNEL
-                    && frontend.algorithm == algorithm::LEAST_RESPONSE_TIME
-            })
+        self.planner.times_answers()
     }
 
     /// What the sockets of a namespace are hashed by, where they aren't bound:

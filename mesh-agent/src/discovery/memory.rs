@@ -46,7 +46,8 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) struct Remembered {
     pub instances: Arc<[Instance]>,
-    pub answered: Instant,
+    /// `None` where that is only supposed: the source hasn't said so.
+    pub answered: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -99,9 +100,10 @@ impl Key {
 }
 
 impl Remembered {
-    /// `None` of a source that has never answered.
+    /// `None` of a source of which nothing is known.
     pub fn of(report: &Report) -> Option<Self> {
-        Some(Self { instances: Arc::clone(&report.set), answered: report.answered? })
+        let known = report.answered.is_some() || !report.set.is_empty();
+        known.then(|| Self { instances: Arc::clone(&report.set), answered: report.answered })
     }
 }
 
@@ -165,7 +167,7 @@ impl Memory {
         let remembered = |entry: Entry| {
             let answered = SystemTime::UNIX_EPOCH + Duration::from_millis(entry.answered);
             let age = answered.elapsed().unwrap_or_default();
-            let answered = now.checked_sub(age).unwrap_or(now);
+            let answered = Some(now.checked_sub(age).unwrap_or(now));
             let instances = entry.instances.into_iter().map(Instance::from).collect();
             (entry.key, Remembered { instances, answered })
         };
@@ -269,7 +271,7 @@ mod tests {
         let mut loaded = Memory::load(&path).into_map();
         let a = loaded.remove(&key("a")).unwrap();
         assert_eq!(*a.instances, *set);
-        let age = a.answered.elapsed().as_secs();
+        let age = a.answered.unwrap().elapsed().as_secs();
         assert!((99..=101).contains(&age), "{age}");
         assert!(loaded.is_empty(), "who never answered isn't known: {loaded:?}");
     }

@@ -24,7 +24,7 @@ use super::{
     task::{self, Published},
 };
 use crate::{
-    model::{Discovered, ServiceName, ServiceSpec, Source},
+    model::{Discovered, Instance, ServiceName, ServiceSpec, Source},
     net::SocketOptions,
 };
 
@@ -73,6 +73,34 @@ impl Discovery {
         })
     }
 
+    /// What stands in the kernel of a service, where the memory has nothing of
+    /// one of its sources: until that one answers, what serves goes on serving.
+    pub fn suppose(&self, specs: &[ServiceSpec], standing: impl Fn(&ServiceSpec) -> Vec<Instance>) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        for spec in specs {
+            let keys = || spec.sources.iter().map(|source| memory::Key::of(&spec.name, source));
+            // Whose they are isn't known where several know nothing: all of
+            // them stay until the first one has answered.
+            let Some(unknown) = keys().find(|key| !remembered.contains_key(key)) else { continue };
+            let known = keys().filter_map(|key| remembered.get(&key));
+            let others =
+                spec.static_instances.iter().chain(known.flat_map(|known| &*known.instances));
+            let mut instances = standing(spec);
+            instances.retain(|one| {
+                !others.clone().any(|other| (other.address, other.port) == (one.address, one.port))
+            });
+            if instances.is_empty() {
+                continue;
+            }
+            tracing::warn!(
+                service = %spec.name,
+                instances = instances.len(),
+                "nothing is remembered of a source: what the kernel has stays until it answers"
+            );
+            remembered.insert(unknown, Remembered { instances: instances.into(), answered: None });
+        }
+    }
+
     /// Begins to ask the sources of `specs` that aren't asked yet. One that
     /// only differs in how it is asked begins with what stands of the old one.
     pub fn prepare(&self, specs: &[ServiceSpec]) -> Prepared {
@@ -95,7 +123,7 @@ impl Discovery {
                             .find(|other| memory::Key::of(&spec.name, &other.source) == key)
                             .and_then(|other| Remembered::of(&other.published.report()))
                             .or_else(|| remembered.remove(&key));
-                        let unknown = known.is_none();
+                        let unknown = known.as_ref().is_none_or(|known| known.answered.is_none());
                         let started = self.start(&spec.name, source, known)?;
                         fresh.push((at, place, unknown));
                         Some(started)
@@ -184,10 +212,8 @@ impl Discovery {
         source: &Source,
         known: Option<Remembered>,
     ) -> Option<Arc<Running>> {
-        let (set, answered) = known.map_or_else(Default::default, |known| {
-            let Remembered { instances, answered } = known;
-            (instances, Some(answered))
-        });
+        let (set, answered) =
+            known.map_or_else(Default::default, |known| (known.instances, known.answered));
         let published = Arc::new(Published::new(set, answered, Arc::clone(&self.changed)));
         let stop = CancellationToken::new();
         let name = format!("{service}: {} {}", source.kind(), source.target());

@@ -109,3 +109,33 @@ async fn a_source_that_is_asked_in_another_way_keeps_what_stands() {
     let other = discovery.prepare(&[spec("b", vec![broken("x")])]);
     assert!(other.found()[0].instances.is_empty());
 }
+
+#[tokio::test]
+async fn what_the_kernel_has_stays_where_nothing_is_remembered() {
+    let specs = [
+        spec("lost", vec![broken("a"), broken("b")]),
+        spec("known", vec![broken("c")]),
+        spec("fixed", vec![broken("d")]),
+    ];
+    let discovery = discovery(memory_of(&[("lost", broken("b")), ("known", broken("c"))]));
+    discovery.suppose(&specs, |spec| match spec.name.as_str() {
+        // Of which the other source remembers the first.
+        "lost" => vec![instance("10.0.0.1:80"), instance("10.0.0.2:80")],
+        "known" => vec![instance("10.0.0.9:80")],
+        _ => Vec::new(),
+    });
+    let prepared = discovery.prepare(&specs);
+    prepared.first_outcomes(Duration::from_secs(10)).await;
+    let found = prepared.found();
+    let set = |service: &str, source: usize| {
+        let mut all = found.iter();
+        let one = all.find(|one| one.service.as_str() == service && one.source == source);
+        one.map_or(0, |one| one.instances.len())
+    };
+    assert_eq!((set("lost", 0), set("lost", 1), set("known", 0), set("fixed", 0)), (1, 1, 1, 0));
+    // Who was only supposed was asked, and hasn't answered.
+    discovery.commit(prepared);
+    let status = discovery.status();
+    assert_eq!((status[0].state, status[0].answered), (SourceState::Failing, None));
+    discovery.stop().await;
+}

@@ -71,6 +71,9 @@ impl Published {
     fn took(&self, step: Step, progress: &Progress, now: Instant) -> Instant {
         let next = now + step.wait;
         let mut report = self.report();
+        // Also where the first answer is what was supposed: it is to be kept.
+        let first = report.answered.is_none() && step.state != SourceState::Failing;
+        let news = step.changed || first;
         report.state = step.state;
         report.next_try = Some(next);
         match step.state {
@@ -89,7 +92,7 @@ impl Published {
         }
         drop(report);
         self.asked.send_replace(true);
-        if step.changed {
+        if news {
             self.changed.notify_one();
         }
         next

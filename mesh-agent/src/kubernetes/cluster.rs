@@ -227,22 +227,6 @@ impl Cluster {
         self.pods.subscribe()
     }
 
-    /// What stands of this node's pods and of the captured namespaces; `None`
-    /// where either isn't known yet: one without the other says nothing.
-    pub fn node_pods(&self) -> Option<NodePods> {
-        let Watches { namespaces, pods, .. } = &self.watches;
-        let known = namespaces.is_known() && pods.as_ref()?.is_known();
-        known.then(|| NodePods {
-            pods: Arc::clone(&self.pods.borrow()),
-            captured_namespaces: Arc::clone(&self.captured.borrow()),
-        })
-    }
-
-    /// The captured namespaces, now and from now on.
-    pub fn captured(&self) -> watch::Receiver<Namespaces> {
-        self.captured.subscribe()
-    }
-
     /// The services of the mesh that nobody wrote down. None until all that
     /// they rest on has been seen: a service without its instances would be
     /// worse than one that the mesh leaves alone.

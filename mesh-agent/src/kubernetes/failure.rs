@@ -92,18 +92,22 @@ impl Failure {
     }
 }
 
-/// An error with its causes; the outermost often says nothing by itself.
+/// The last two causes: those before are the layers of a client
+/// ("ServiceError: client error (Connect)").
 fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut causes = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
+        causes.push(cause.to_string());
         next = cause.source();
     }
-    text
+    let last = causes.pop().unwrap_or_default();
+    match causes.pop() {
+        Some(before) if !before.ends_with(&last) && !before.starts_with("ServiceError") => {
+            format!("{before}: {last}")
+        }
+        _ => last,
+    }
 }
 
 /// Messages of others may be as long as they like.

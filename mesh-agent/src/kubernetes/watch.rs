@@ -187,7 +187,9 @@ impl<S> Follower<S> {
             EventKind::Bookmark => {}
         }
         self.news = true;
-        self.progress.report().status.events += 1;
+        if head.kind != EventKind::Bookmark {
+            self.progress.report().status.events += 1;
+        }
         if let Some(version) = head.version() {
             self.version = Some(version);
         }

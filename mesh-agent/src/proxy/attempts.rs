@@ -80,11 +80,7 @@ impl<'a> Attempts<'a> {
         }
         let endpoint = self.pick(port)?;
         self.permit = None;
-        // A connect that failed was no load for the service.
-        if reason != Reason::ConnectFailure {
-            let permit = port.budget.permit(&self.retry.budget, net::monotonic_ns());
-            self.permit = Some(permit?);
-        }
+        self.permit = Some(port.budget.permit(&self.retry.budget, net::monotonic_ns())?);
         self.count += 1;
         port.stats.retries[reason as usize].fetch_add(1, Ordering::Relaxed);
         self.note(&endpoint);

@@ -30,8 +30,11 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::connection::ConnectionInfo;
 use self::worker::{Command, Seed};
+pub use self::{
+    connection::ConnectionInfo,
+    http::{Guard, HeadLimits},
+};
 use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},

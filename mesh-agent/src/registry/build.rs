@@ -146,6 +146,16 @@ impl Registry {
             .collect()
     }
 
+    /// What stands in the places that these would take.
+    pub fn discovered_before(&self, changes: &[Discovered]) -> Vec<Discovered> {
+        (changes.iter())
+            .filter_map(|change| {
+                let instances = self.discovered.get(&change.service)?.get(change.source)?;
+                Some(Discovered { instances: Arc::clone(instances), ..change.clone() })
+            })
+            .collect()
+    }
+
     /// The services of which something changed.
     fn take_in(&mut self, found: Vec<Discovered>) -> BTreeSet<ServiceName> {
         let mut changed = BTreeSet::new();

@@ -259,7 +259,6 @@ fn routes_get_balancers_over_their_subsets() {
         ports: Vec::new(),
         name: "canary".to_owned(),
         hosts: Vec::new(),
-        ports: Default::default(),
         matches: Vec::new(),
         filters: Vec::new(),
         backends: vec![RouteBackend {

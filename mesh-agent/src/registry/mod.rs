@@ -4,12 +4,14 @@
 //! [`Snapshot`]; readers never wait and never see half a change.
 
 mod build;
+mod difference;
 mod health;
 mod index;
 mod port;
 mod snapshot;
 
 pub use build::Registry;
+pub use difference::Difference;
 pub use snapshot::{
     Endpoint, Labels, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader, Subset,
 };

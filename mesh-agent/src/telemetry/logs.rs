@@ -6,9 +6,14 @@ use std::{
     sync::Arc,
 };
 
+use tracing::{Level, Metadata};
 use tracing_log::AsLog;
 use tracing_subscriber::{
-    EnvFilter, Registry, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Layer as _, Registry,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
 };
 
 /// Where the filter comes from when the command line doesn't give one.
@@ -43,7 +48,8 @@ impl Logs {
         let (filter, handle) = reload::Layer::new(parse(filter)?);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+            .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+            .with_filter(filter_fn(|metadata| !is_echo(metadata)));
         tracing_subscriber::registry().with(filter).with(lines).try_init()?;
         Ok(Self { filter: Arc::new(handle) })
     }
@@ -68,6 +74,12 @@ impl Logs {
     pub fn filter(&self) -> String {
         self.filter.with_current(ToString::to_string).unwrap_or_default()
     }
+}
+
+/// The client of the API server calls every failed request an error. Who asked
+/// knows whether it is one, and says it with the reason.
+fn is_echo(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("kube_client::client") && *metadata.level() == Level::ERROR
 }
 
 /// Strict: a filter with a typing error would otherwise silence the log.

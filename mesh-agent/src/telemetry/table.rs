@@ -74,6 +74,10 @@ metrics! {
     HOOK_ATTACHED: Gauge "mesh_hook_attached" ["cgroup", "hook"];
     /// Network namespaces that have a listener of the agent
     NAMESPACES: Gauge "mesh_captured_namespaces" [];
+    /// Pods of Kubernetes that are captured
+    CAPTURED_PODS: Gauge "mesh_captured_pods" ["namespace"];
+    /// Live connections of captured pods, by the service account that the pod runs under
+    CLIENT_CONNECTIONS: Gauge "mesh_client_connections" ["namespace", "service_account", "service", "path"];
     /// Age of the heartbeat by which the kernel knows that the agent lives
     HEARTBEAT_AGE: Gauge "mesh_heartbeat_age_seconds" [];
     /// Entries in a kernel map

@@ -150,6 +150,7 @@ pub fn build(debug: bool) -> Result<Binaries> {
     let named = env::var_os("MESH_AGENT_BIN");
     let mut command = Command::new(cargo);
     command.args(["build", "--package", "bookinfo"]).current_dir(root);
+    command.args(["--package", "mesh-tests", "--lib", "--bins", "--example", "overload"]);
     if named.is_none() {
         command.args(["--package", "mesh-agent"]);
     }

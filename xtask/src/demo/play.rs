@@ -81,6 +81,14 @@ impl Play {
         Ok(())
     }
 
+    /// Where clients reach a service.
+    pub fn address_of(&self, service: &str) -> Result<String> {
+        let services = self.agent.json(["services"])?;
+        let found = services.as_array().into_iter().flatten().find(|one| one["name"] == service);
+        let address = found.and_then(|one| one["addresses"][0].as_str());
+        Ok(format!("{}:80", address.with_context(|| format!("no service {service}"))?))
+    }
+
     /// The instances of a service, as `mesh-agent endpoints` has them.
     pub fn endpoints(&self, service: &str) -> Result<Vec<Value>> {
         let answer = self.agent.json(["endpoints", service])?;

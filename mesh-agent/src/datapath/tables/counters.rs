@@ -36,19 +36,16 @@ pub struct LiveConnection {
 impl Tables {
     /// Of the snapshot that stands in the kernel.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.planner.generation()
     }
 
     pub fn port_counters(&self, port: &PortKey) -> Option<Service> {
-        self.services.get(self.ports.get(port)?, 0).ok()
+        self.services.get(&self.planner.id(port)?, 0).ok()
     }
 
     /// The backends of a service port, by their ids.
     pub fn backends_of(&self, service: u32) -> Vec<(u32, Backend)> {
-        (self.contents.backends.iter())
-            .filter(|&(_, &(of, _))| of == service)
-            .filter_map(|(&id, _)| Some((id, self.backends.get(&id, 0).ok()?)))
-            .collect()
+        self.planner.backends(service, |id| self.backends.get(&id, 0).ok()).collect()
     }
 
     /// Counters of all backends, by service port and address.
@@ -60,12 +57,12 @@ impl Tables {
 
     /// The number by which the kernel knows a service port.
     pub fn port_id(&self, port: &PortKey) -> Option<u32> {
-        self.ports.get(port).copied()
+        self.planner.id(port)
     }
 
     /// The service port behind a number of the kernel's.
     pub fn port_of(&self, id: u32) -> Option<PortKey> {
-        self.ports.iter().find(|&(_, &known)| known == id).map(|(port, _)| port.clone())
+        self.planner.key(id).cloned()
     }
 
     /// How often each reason decided, over all CPUs.
@@ -82,15 +79,16 @@ impl Tables {
         let retired = |count: fn(&Row) -> usize| -> usize {
             self.retired.iter().map(|(.., row)| count(row)).sum()
         };
-        let slots = self.contents.slot_count() + retired(Row::entry_count);
-        let chunks = self.contents.chunk_count() + retired(|row| row.chunks as usize);
+        let counts = self.planner.counts();
+        let slots = counts.slots + retired(Row::entry_count);
+        let chunks = counts.chunks + retired(|row| row.chunks as usize);
         let fill = |map, used, capacity| Fill { map, used, capacity };
         vec![
-            fill(map::FRONTENDS, self.contents.frontends.len(), capacity::FRONTENDS),
+            fill(map::FRONTENDS, counts.frontends, capacity::FRONTENDS),
             fill(map::SLOTS, slots, capacity::SLOTS),
             fill(map::LOOKUPS, chunks, capacity::LOOKUPS),
-            fill(map::BACKENDS, self.contents.backends.len(), capacity::BACKENDS),
-            fill(map::SERVICES, self.contents.services.len(), capacity::SERVICES),
+            fill(map::BACKENDS, counts.backends, capacity::BACKENDS),
+            fill(map::SERVICES, counts.services, capacity::SERVICES),
             fill(map::CONNECTIONS, self.connections.keys().count(), capacity::CONNECTIONS),
         ]
     }

@@ -7,11 +7,11 @@
 //! the caller.
 
 use super::head::{Head, Lines, is_text};
-pub(super) use super::head::{HeadLimits, Violation};
+pub use super::head::{HeadLimits, Violation};
 
 /// What became of the bytes that were fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fed {
+pub struct Fed {
     /// That many may go on; the rest is to be fed again, with what follows it.
     pub pass: usize,
     pub violation: Option<Violation>,
@@ -19,7 +19,7 @@ pub(super) struct Fed {
 
 /// The state of one client connection.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     state: State,
     limits: HeadLimits,
     heads: u64,

@@ -6,7 +6,7 @@ use memchr::{memchr, memchr2};
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Violation {
+pub enum Violation {
     #[error("the request line is malformed")]
     RequestLine,
     #[error("a line doesn't end with CR LF")]
@@ -29,7 +29,7 @@ pub(super) enum Violation {
 
 /// Bounds of a request head.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeadLimits {
+pub struct HeadLimits {
     pub size: usize,
     pub fields: usize,
 }

@@ -28,6 +28,7 @@ use std::rc::Rc;
 
 use tokio::net::TcpStream;
 
+pub use self::guard::{Guard, HeadLimits};
 pub(super) use self::pool::Pools;
 use self::session::Session;
 use super::{attempts::Picked, connection::Connection, detect};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use mesh_tests::server::Mood;
+use mesh_tests::{Overload, server::Mood};
 
 use crate::demo::{
     Binaries,
@@ -15,6 +15,10 @@ use crate::demo::{
 /// Workers of the server, and what each request takes it.
 const WORKERS: u32 = 4;
 const WORK: Duration = Duration::from_millis(10);
+/// Where one with exactly these listens.
+const BUSY_PORT: u16 = 81;
+/// Requests per second: ten times as many as it can serve.
+const ASKED: u32 = 10 * WORKERS * 100;
 
 pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
     let play = set_up(binaries)?;
@@ -31,12 +35,16 @@ pub fn show(binaries: &Binaries, report: &mut Report) -> Result<Play> {
 pub fn set_up(binaries: &Binaries) -> Result<Play> {
     Play::set_up(binaries, &["shop-1"], "", |_, servers| {
         let endpoints = play::fixed(servers);
+        let busy = endpoints.replace("port: 80", &format!("port: {BUSY_PORT}"));
+        let adaptive = "{adaptiveConcurrency: {}}";
         let http = ("http", "proxy");
         let rate = "{rateLimit: {requests: 100, per: 1s, burst: 20}}";
         Ok(play::service("rate", 10, http, &endpoints, rate)
             + &play::service("rate-tcp", 11, ("tcp", "kernel"), &endpoints, rate)
             + &play::service("plain", 12, http, &endpoints, "{}")
-            + &play::service("adaptive", 13, http, &endpoints, "{adaptiveConcurrency: {}}")
+            + &play::service("limited", 13, http, &endpoints, adaptive)
+            + &play::service("adaptive", 16, http, &busy, adaptive)
+            + &play::service("adaptive-tcp", 17, ("tcp", "kernel"), &busy, adaptive)
             + &play::service(
                 "bandwidth",
                 14,
@@ -94,20 +102,40 @@ fn bandwidth(play: &Play, report: &mut Report, service: &str, path: &str) -> Res
 }
 
 fn adaptive(play: &Play, report: &mut Report) -> Result<()> {
-    heading("A server with 4 workers of 10 ms each, asked for three times what it can do");
-    let (plain, adaptive) = overload(play)?;
-    let shown = |samples: &Samples| {
-        format!("{:.0} ms, {} served", samples.percentile(0.99), samples.answered())
-    };
-    println!("  without: 99 % within {}", shown(&plain));
-    report.check(
-        "adaptive concurrency, p99 of what is served",
-        "under half of the one without",
-        &shown(&adaptive),
-        adaptive.percentile(0.99) < plain.percentile(0.99) / 2.0,
-    );
+    heading("A server with 4 workers of 10 ms each, asked for ten times what it can do");
+    let pod = &play.server("shop-1")?.pod;
+    let _server = Overload::server(pod, BUSY_PORT, WORKERS, WORK.as_millis() as u32)?;
+    for (service, path, connections) in
+        [("adaptive", "proxy", Some(100)), ("adaptive-tcp", "kernel", None)]
+    {
+        let address = play.address_of(service)?;
+        let run = |address: &str, rate, connections, seconds| {
+            let each = if connections.is_some() { "kept connections" } else { "one for each" };
+            let line = format!("{rate} requests per second for {seconds} s, {each}: {address}");
+            report::command(&play.client.name, &line);
+            Overload::run(&play.client, address, rate, connections, seconds)
+        };
+        let straight = format!("{}:{BUSY_PORT}", pod.ip4);
+        let most = run(&straight, ASKED, Some(WORKERS), 2)?.goodput();
+        let unloaded = run(&address, 20, connections.map(|_| 1), 3)?;
+        let seen = run(&address, ASKED, connections, 6)?;
+        println!("  unloaded: 99 % within {:.1} ms; capacity: {most:.0}/s", unloaded.p99);
+        println!("  {:.0} refused per second", seen.refused / seen.seconds);
+        report.check(
+            &format!("{path} path, p99 of what is served"),
+            &format!("under 5 × {:.1} ms", unloaded.p99),
+            &format!("{:.1} ms", seen.p99),
+            seen.p99 < 5.0 * unloaded.p99,
+        );
+        report.check(
+            &format!("{path} path, goodput"),
+            &format!("over 90 % of {most:.0}/s"),
+            &format!("{:.0}/s, {:.0} failed", seen.goodput(), seen.failed),
+            seen.goodput() > 0.9 * most && seen.failed == 0.0,
+        );
+    }
     play.ask("endpoints adaptive")?;
-    Ok(())
+    play.ask("services")
 }
 
 /// The same overload without and with adaptive concurrency.
@@ -116,6 +144,6 @@ pub fn overload(play: &Play) -> Result<(Samples, Samples)> {
     play.tell("shop-1", "has 4 workers, each request takes 10 ms", busy)?;
     let pace = Pace { rate: 1200, threads: 96, seconds: 6, keep: true };
     let plain = Traffic::start(&play.client, "http://plain/", pace)?.finish()?;
-    let adaptive = Traffic::start(&play.client, "http://adaptive/", pace)?.finish()?;
+    let adaptive = Traffic::start(&play.client, "http://limited/", pace)?.finish()?;
     Ok((plain, adaptive))
 }

@@ -1,0 +1,252 @@
+//! Policies and routes of a cluster: what they do to requests, and what their
+//! statuses say.
+
+use anyhow::{Context as _, Result, ensure};
+use mesh_tests::{
+    Agent, Pod, World,
+    cluster::{Cluster, NODE, SHOP, until_answered_by},
+    eventually,
+    server::Nginx,
+};
+use serde_json::{Value, json};
+
+const HTTP: &str = "http-web";
+
+struct Scene {
+    client: Pod,
+    servers: Vec<Nginx>,
+    cluster: Cluster,
+}
+
+impl Scene {
+    /// `web`, with nothing behind it, and `one` and `two`, each with its server.
+    fn new(name: &str) -> Result<Self> {
+        let cluster = Cluster::new(name)?;
+        let servers = ["one", "two"].map(|name| Nginx::start(&cluster.world.backend(name)?));
+        let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+        cluster.service("web", 20, HTTP)?;
+        for ((server, name), number) in servers.iter().zip(["one", "two"]).zip([21, 22]) {
+            cluster.service(name, number, HTTP)?;
+            cluster.endpoints(name, HTTP, [&server.pod])?;
+        }
+        Ok(Self { client: cluster.world.client("client")?, servers, cluster })
+    }
+
+    fn agent(&self) -> Result<Agent> {
+        let agent = agent(&self.cluster, &self.cluster.world, NODE)?;
+        agent.wait_for(&self.client)?;
+        Ok(agent)
+    }
+
+    fn apply(&self, object: &Value) -> Result<()> {
+        self.cluster.kubernetes.apply(object).map(drop)
+    }
+
+    /// How often each answered, of 100 requests; errors by their status.
+    fn answers(&self, path: &str) -> Result<Value> {
+        let url = format!("http://10.96.0.20/{path}?[1-100]");
+        let format = "%{stderr}%{http_code}\n";
+        let output = self.client.shell(&format!("curl -s -w '{format}' '{url}' 2>&1 || true"))?;
+        let of = |wanted: &str| output.lines().filter(|line| *line == wanted).count();
+        Ok(json!({
+            "one": of("one"), "two": of("two"), "404": of("404"), "429": of("429"), "500": of("500"),
+        }))
+    }
+
+    fn until(&self, path: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Result<()> {
+        eventually(what, || {
+            let answers = self.answers(path)?;
+            ensure!(fits(&answers), "{answers}");
+            Ok(())
+        })
+    }
+}
+
+/// With a short Lease, so that tests need not wait.
+fn agent(cluster: &Cluster, world: &World, node: &str) -> Result<Agent> {
+    let kubeconfig = cluster.kubernetes.kubeconfig()?;
+    let others = format!(
+        "dns: {{enabled: true}}\n\
+         kubernetes: {{enabled: true, kubeconfig: {}, node: {node}, leaseDuration: 3s}}\n",
+        kubeconfig.display(),
+    );
+    Agent::start_with(world, &others, "  []\n")
+}
+
+fn policy(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "mesh.dev/v1alpha1", "kind": "MeshPolicy",
+        "metadata": { "name": name, "namespace": SHOP }, "spec": spec,
+    })
+}
+
+fn route(rules: Value) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "split", "namespace": SHOP },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "web", "port": 80 }],
+            "rules": rules,
+        },
+    })
+}
+
+fn backends(weights: [(&str, u32); 2]) -> Value {
+    let backend = |(name, weight)| json!({ "name": name, "port": 80, "weight": weight });
+    weights.map(backend).into_iter().collect()
+}
+
+/// A condition, once it has this status and reason; of a route, of its parent.
+fn condition(
+    cluster: &Cluster,
+    (resource, name): (&str, &str),
+    kind: &str,
+    (status, reason): (&str, &str),
+) -> Result<Value> {
+    eventually(&format!("{resource} {name} to be {kind}={status} for {reason}"), || {
+        let object = cluster.kubernetes.get(resource, SHOP, name)?.context("no such object")?;
+        let all = match &object["status"]["parents"][0]["conditions"] {
+            Value::Null => &object["status"]["conditions"],
+            of_parent => of_parent,
+        };
+        let found = all.as_array().into_iter().flatten().find(|one| one["type"] == kind);
+        let found = found.with_context(|| format!("no such condition: {}", object["status"]))?;
+        ensure!(found["status"] == status && found["reason"] == reason, "{found}");
+        ensure!(found["observedGeneration"] == object["metadata"]["generation"], "{found}");
+        Ok(found.clone())
+    })
+}
+
+#[test]
+fn a_route_shifts_requests_and_is_told_so() -> Result<()> {
+    let scene = Scene::new("kuberoute")?;
+    let cluster = &scene.cluster;
+    let agent = scene.agent()?;
+    until_answered_by(&scene.client, "one.shop", &["one"], &agent)?;
+    ensure!(scene.servers.len() == 2);
+
+    let split = |weights| json!([{ "backendRefs": backends(weights) }]);
+    scene.apply(&route(split([("one", 90), ("two", 10)])))?;
+    let of = ("httproutes", "split");
+    condition(cluster, of, "Accepted", ("True", "Accepted"))?;
+    condition(cluster, of, "ResolvedRefs", ("True", "ResolvedRefs"))?;
+    scene.until("", "nine of ten at `one`", |answers| {
+        let [one, two] = [&answers["one"], &answers["two"]].map(|n| n.as_u64().unwrap_or(0));
+        one + two == 100 && (1..=30).contains(&two)
+    })?;
+    scene.apply(&route(split([("one", 0), ("two", 1)])))?;
+    scene.until("", "all at `two`", |answers| answers["two"] == 100)?;
+
+    // What no rule matches, and what leads nowhere.
+    let mut rules = split([("one", 1), ("nobody", 1)]);
+    rules[0]["matches"] = json!([{ "path": { "type": "PathPrefix", "value": "/api" } }]);
+    scene.apply(&route(rules))?;
+    let missing = condition(cluster, of, "ResolvedRefs", ("False", "BackendNotFound"))?;
+    ensure!(missing["message"].as_str().is_some_and(|it| it.contains("shop/nobody")), "{missing}");
+    scene.until("", "no route", |answers| answers["404"] == 100)?;
+    scene.until("api", "half of the answers to be errors", |answers| {
+        answers["500"].as_u64().is_some_and(|errors| (20..80).contains(&errors))
+    })?;
+    // One that is not supported changes nothing.
+    scene.apply(&route(json!([{ "filters": [{ "type": "RequestMirror",
+        "requestMirror": { "backendRef": { "name": "two", "port": 80 } } }] }])))?;
+    let refused = condition(cluster, of, "Accepted", ("False", "UnsupportedValue"))?;
+    ensure!(
+        refused["message"].as_str().is_some_and(|it| it.contains("RequestMirror")),
+        "{refused}"
+    );
+    scene.until("", "no route as before", |answers| answers["404"] == 100)?;
+    // And without it, the service is itself again.
+    cluster.kubernetes.delete("httproutes", SHOP, "split")?;
+    cluster.endpoints("web", HTTP, [&scene.servers[0].pod])?;
+    scene.until("", "the service's own", |answers| answers["one"] == 100)
+}
+
+#[test]
+fn a_wrong_policy_changes_nothing() -> Result<()> {
+    let scene = Scene::new("kubepolicy")?;
+    let cluster = &scene.cluster;
+    cluster.endpoints("web", HTTP, [&scene.servers[0].pod])?;
+    let agent = scene.agent()?;
+    until_answered_by(&scene.client, "10.96.0.20", &["one"], &agent)?;
+
+    // Taken by the definition's schema, not by the policy's own checks.
+    let wrong = || {
+        policy(
+            "limits",
+            json!({
+                "targetRefs": [{ "group": "", "kind": "Service", "name": "web" }],
+                "failover": { "base": "10m", "max": "1m" },
+            }),
+        )
+    };
+    scene.apply(&wrong())?;
+    let of = ("meshpolicies", "limits");
+    let refused = condition(cluster, of, "Accepted", ("False", "Invalid"))?;
+    let message = refused["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("spec.failover.base: `10m` is longer"), "{message}");
+    condition(cluster, of, "Programmed", ("False", "Invalid"))?;
+    scene.until("", "all answered", |answers| answers["one"] == 100)?;
+
+    // A good one limits; another wrong one after it leaves that in force.
+    let mut good = policy(
+        "limits",
+        json!({
+            "targetRefs": [{ "name": "web", "sectionName": HTTP }],
+            "rateLimit": { "requests": 5, "per": "1h" },
+        }),
+    );
+    scene.apply(&good)?;
+    condition(cluster, of, "Accepted", ("True", "Accepted"))?;
+    condition(cluster, of, "Programmed", ("True", "Programmed"))?;
+    scene.until("", "a limit", |answers| answers["429"] == 100)?;
+    scene.apply(&wrong())?;
+    let refused = condition(cluster, of, "Accepted", ("False", "Invalid"))?;
+    ensure!(
+        refused["message"].as_str().is_some_and(|it| it.contains("goes on serving")),
+        "{refused}"
+    );
+    scene.until("", "the limit as before", |answers| answers["429"] == 100)?;
+
+    good["spec"] = json!({ "targetRefs": [{ "name": "nobody" }] });
+    scene.apply(&good)?;
+    condition(cluster, of, "Accepted", ("False", "TargetNotFound"))?;
+    cluster.kubernetes.delete("meshpolicies", SHOP, "limits")?;
+    scene.until("", "no limit", |answers| answers["one"] == 100)
+}
+
+#[test]
+fn another_agent_takes_the_lease_over() -> Result<()> {
+    let cluster = Cluster::new("kubelease")?;
+    let other = World::new("kubelease2")?;
+    cluster.service("web", 20, HTTP)?;
+    let holder = || -> Result<String> {
+        let lease = cluster.kubernetes.get("leases", "default", "mesh-agent")?;
+        let lease = lease.context("no lease")?;
+        Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+    };
+    let until_held_by = |node: &str| {
+        eventually(&format!("{node} to hold the lease"), || {
+            let holder = holder()?;
+            ensure!(holder.starts_with(node), "{holder:?} holds it");
+            Ok(())
+        })
+    };
+    let mut first = agent(&cluster, &cluster.world, NODE)?;
+    until_held_by(NODE)?;
+    let mut second = agent(&cluster, &other, "node-2")?;
+    let target = json!({ "targetRefs": [{ "name": "web" }] });
+    cluster.kubernetes.apply(&policy("a", target.clone()))?;
+    condition(&cluster, ("meshpolicies", "a"), "Accepted", ("True", "Accepted"))?;
+    ensure!(holder()?.starts_with(NODE), "taken from a living agent");
+    // It dies: its time runs out.
+    first.kill9()?;
+    cluster.kubernetes.apply(&policy("b", target.clone()))?;
+    until_held_by("node-2")?;
+    let told = condition(&cluster, ("meshpolicies", "b"), "Accepted", ("False", "Conflicted"))?;
+    ensure!(told["message"].as_str().is_some_and(|it| it.contains("`a`")), "{told}");
+    // It stops: it lets go by itself.
+    second.stop()?;
+    ensure!(holder()?.is_empty(), "{:?} holds it", holder()?);
+    Ok(())
+}
