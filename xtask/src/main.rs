@@ -12,6 +12,7 @@ mod build;
 mod ci;
 mod demo;
 mod docs;
+mod image;
 mod kernel_lint;
 mod plot;
 mod process;
@@ -49,6 +50,7 @@ enum Task {
     Ci(ci::Arguments),
     Tidy(tidy::Arguments),
     Docs(docs::Arguments),
+    Image(image::Arguments),
     Plot(plot::Arguments),
     Bench(Box<bench::Arguments>),
     Stress(stress::Arguments),
@@ -64,6 +66,7 @@ impl Task {
             Self::Ci(arguments) => ci::run(arguments),
             Self::Tidy(arguments) => tidy::run(arguments),
             Self::Docs(_) => docs::write(),
+            Self::Image(arguments) => image::run(arguments),
             Self::Plot(arguments) => plot::run(arguments),
             Self::Bench(arguments) => bench::run(arguments),
             Self::Stress(arguments) => stress::run(arguments),
