@@ -33,12 +33,11 @@ use mesh_common::{
 use super::{
     contents::Contents,
     events::Events,
-    heartbeat::{Heartbeat, monotonic_ns},
+    heartbeat::Heartbeat,
     hooks::MEND,
-    newcomers::{self, Known},
     object::Object,
     originals::Originals,
-    plan::{self, Operation, Plan, PlanError},
+    plan::{self, Operation, PlanError},
     preflight::cgroup2_mount,
     row::Row,
     sys,
@@ -178,17 +177,6 @@ impl Tables {
         self.ports = plan.ports;
         self.generation = snapshot.generation;
         Ok(Sync { generation: self.generation, operations: plan.operations.len() })
-    }
-
-    fn newcomers(&self, plan: &Plan, snapshot: &Snapshot) -> StdHashMap<u32, Backend> {
-        let known = Known {
-            backends: &self.contents.backends,
-            ports: &plan.ports,
-            now: monotonic_ns().unwrap_or(0),
-        };
-        newcomers::newcomers(&plan.operations, snapshot, &known, |id| {
-            Some(self.backends.get(&id, 0).ok()?.ewma)
-        })
     }
 
     fn apply(

@@ -1,14 +1,24 @@
 //! What an agent finds in the maps of a service: the instances behind it, as
 //! far as the kernel knows them.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap as StdHashMap},
+    net::SocketAddr,
+    num::NonZeroU16,
+    sync::Arc,
+};
 
-use mesh_common::{address::Address, frontend::FrontendKey};
+use mesh_common::{address::Address, backend::Backend, frontend::FrontendKey};
 
 use super::Tables;
 use crate::{
-    datapath::plan::protocol,
+    datapath::{
+        heartbeat::monotonic_ns,
+        newcomers::{self, Known},
+        plan::{Plan, protocol},
+    },
     model::{Instance, Locality, ServiceSpec, Weight},
+    registry::Snapshot,
 };
 
 impl Tables {
@@ -39,5 +49,17 @@ impl Tables {
             }
         }
         found.into_values().collect()
+    }
+
+    /// How those begin that a plan adds to what stands.
+    pub(super) fn newcomers(&self, plan: &Plan, snapshot: &Snapshot) -> StdHashMap<u32, Backend> {
+        let known = Known {
+            backends: &self.contents.backends,
+            ports: &plan.ports,
+            now: monotonic_ns().unwrap_or(0),
+        };
+        newcomers::newcomers(&plan.operations, snapshot, &known, |id| {
+            Some(self.backends.get(&id, 0).ok()?.ewma)
+        })
     }
 }
