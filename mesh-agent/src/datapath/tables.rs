@@ -35,14 +35,13 @@ use mesh_common::{
 use super::{
     contents::Contents,
     events::Events,
-    heartbeat::{Heartbeat, monotonic_ns},
+    heartbeat::Heartbeat,
     hooks::MEND,
-    newcomers,
     object::Object,
     originals::Originals,
     place::Place,
     plan::{Operation, PlanError},
-    planner::{Change, Planner},
+    planner::Planner,
     row::Row,
     sys,
 };
@@ -199,13 +198,6 @@ impl Tables {
         }
         self.planner.done(change);
         Ok(Sync { generation: snapshot.generation, operations: operations.len() })
-    }
-
-    fn newcomers(&self, operations: &[Operation], change: &Change) -> StdHashMap<u32, Backend> {
-        let now = monotonic_ns().unwrap_or(0);
-        newcomers::newcomers(operations, &change.known(now), |id| {
-            Some(self.backends.get(&id, 0).ok()?.ewma)
-        })
     }
 
     fn apply(

@@ -1,13 +1,23 @@
 //! What an agent finds in the maps of a service: the instances behind it, as
 //! far as the kernel knows them.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap as StdHashMap},
+    net::SocketAddr,
+    num::NonZeroU16,
+    sync::Arc,
+};
 
-use mesh_common::{address::Address, frontend::FrontendKey};
+use mesh_common::{address::Address, backend::Backend, frontend::FrontendKey};
 
 use super::Tables;
 use crate::{
-    datapath::plan::protocol,
+    datapath::{
+        heartbeat::monotonic_ns,
+        newcomers,
+        plan::{Operation, protocol},
+        planner::Change,
+    },
     model::{Instance, Locality, Serves, ServiceSpec, Weight},
 };
 
@@ -44,5 +54,17 @@ impl Tables {
             }
         }
         found.into_values().collect()
+    }
+
+    /// How those begin that a change adds to what stands.
+    pub(super) fn newcomers(
+        &self,
+        operations: &[Operation],
+        change: &Change,
+    ) -> StdHashMap<u32, Backend> {
+        let now = monotonic_ns().unwrap_or(0);
+        newcomers::newcomers(operations, &change.known(now), |id| {
+            Some(self.backends.get(&id, 0).ok()?.ewma)
+        })
     }
 }
