@@ -109,7 +109,7 @@ fn adaptive(play: &Play, report: &mut Report) -> Result<()> {
         [("adaptive", "proxy", Some(100)), ("adaptive-tcp", "kernel", None)]
     {
         let address = play.address_of(service)?;
-        let run = |address: &str, rate, connections, seconds| {
+        let run = |address: &str, rate, connections: Option<u32>, seconds| {
             let each = if connections.is_some() { "kept connections" } else { "one for each" };
             let line = format!("{rate} requests per second for {seconds} s, {each}: {address}");
             report::command(&play.client.name, &line);
