@@ -30,6 +30,20 @@ fn documents(text: &str) -> Result<Vec<Value>> {
     documents.map(|document| Ok(serde_saphyr::from_str(document)?)).collect()
 }
 
+/// Programs write 1 as `1` and as `1.0`.
+fn same_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64() {
+                *value = float.into();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(same_numbers),
+        Value::Object(object) => object.values_mut().for_each(same_numbers),
+        _ => {}
+    }
+}
+
 /// What a kustomization names, and what that names.
 fn kustomized(folder: &Path) -> Result<Vec<Value>> {
     let kustomization: Value =
@@ -93,6 +107,7 @@ fn compare(written: &Value, known: &Value, place: &str, lost: &mut Vec<String>) 
                 compare(value, known, &format!("{place}[{index}]"), lost);
             }
         }
+        (Value::Number(written), Value::Number(known)) if written.as_f64() == known.as_f64() => {}
         (written, known) if written == known => {}
         _ => lost.push(place.to_owned()),
     }
@@ -232,9 +247,13 @@ fn kubectl_builds_what_the_kustomizations_name() -> Result<()> {
         let folder = deploy().join(folder);
         let mut command = Command::new("kubectl");
         command.arg("kustomize").arg(&folder);
-        let built = documents(&text(command)?)?;
-        let read = kustomized(&folder)?;
-        let missing: Vec<_> = read.iter().filter(|object| !built.contains(object)).collect();
+        let mut built = documents(&text(command)?)?;
+        let mut read = kustomized(&folder)?;
+        built.iter_mut().chain(&mut read).for_each(same_numbers);
+        let missing: Vec<_> = (read.iter())
+            .filter(|object| !built.contains(object))
+            .map(|object| (&object["kind"], &object["metadata"]["name"]))
+            .collect();
         assert!(missing.is_empty() && built.len() == read.len(), "{missing:?}");
     }
     Ok(())

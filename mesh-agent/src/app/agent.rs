@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     descriptors, discovery,
+    explicit::NotRedirected,
     kernel::{Feeds, Kernel},
     kubernetes::Kubernetes,
     namespaces::Tracked,
@@ -27,8 +28,8 @@ use crate::{
     discovery::{Discovery, Memory},
     dns::{Dns, DnsSettings},
     kubernetes::Pod,
-    model::{Settings, Transport},
-    net::{Namespace, Original, OriginalDestinations, SocketOptions},
+    model::Settings,
+    net::{Namespace, OriginalDestinations, SocketOptions},
     proxy::{Proxy, ProxySettings},
     registry::{Registry, SnapshotReader},
     telemetry::Logs,
@@ -68,21 +69,6 @@ pub(super) struct LastReload {
     pub at: Instant,
     /// Empty where it was accepted.
     pub problems: Vec<String>,
-}
-
-/// Without hooks nothing is redirected: a listener's own address is where its
-/// clients wanted to go.
-#[derive(Debug)]
-struct NotRedirected;
-
-impl OriginalDestinations for NotRedirected {
-    fn take(&self, _: u64, _: SocketAddr) -> Option<Original> {
-        None
-    }
-
-    fn resolver(&self, _: u64, _: SocketAddr, _: u16) -> Option<Original> {
-        None
-    }
 }
 
 impl Agent {
@@ -165,26 +151,6 @@ impl Agent {
             agent.listen_explicitly().await?;
         }
         Ok((agent, feeds))
-    }
-
-    /// `--no-ebpf`: on the addresses of all services themselves.
-    async fn listen_explicitly(&self) -> anyhow::Result<()> {
-        let snapshot = self.snapshots.load();
-        let addresses: Vec<SocketAddr> = (snapshot.ports())
-            .filter(|port| port.port.protocol.transport() == Transport::Tcp)
-            .flat_map(|port| {
-                let number = port.port.port.get();
-                port.addresses.iter().map(move |&address| SocketAddr::new(address, number))
-            })
-            .collect();
-        let namespace = Arc::new(Namespace::current().context("opening this network namespace")?);
-        let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        self.proxy.open_explicit(namespace, addresses).await.map(drop).with_context(|| {
-            format!(
-                "--no-ebpf listens on the services' own addresses ({}): they must be this machine's",
-                shown.join(", ")
-            )
-        })
     }
 
     /// Says when there is a new snapshot.

@@ -11,6 +11,7 @@ mod control;
 mod descriptors;
 mod discovery;
 mod explain;
+mod explicit;
 mod health;
 mod kernel;
 mod kubernetes;

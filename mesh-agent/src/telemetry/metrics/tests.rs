@@ -97,7 +97,16 @@ fn names_follow_the_rules() {
         );
         let bounded = ["version", "result", "cgroup", "hook", "map", "reason", "service", "port"]
             .into_iter()
-            .chain(["path", "instance", "kind", "target", "tier", "resource"])
+            .chain([
+                "path",
+                "instance",
+                "kind",
+                "target",
+                "tier",
+                "resource",
+                "namespace",
+                "service_account",
+            ])
             .collect::<HashSet<_>>();
         assert!(metric.labels.iter().all(|label| bounded.contains(label)), "{metric:?}");
         assert!(!metric.help.trim().ends_with('.'), "{}", metric.help);
