@@ -75,6 +75,7 @@ fn agent(cluster: &Cluster, world: &World, node: &str) -> Result<Agent> {
     Agent::start_with(world, &others, "  []\n")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read as the JSON they make")]
 fn policy(name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "mesh.dev/v1alpha1", "kind": "MeshPolicy",
@@ -82,6 +83,7 @@ fn policy(name: &str, spec: Value) -> Value {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read as the JSON they make")]
 fn route(rules: Value) -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",

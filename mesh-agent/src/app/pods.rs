@@ -184,7 +184,7 @@ impl Selector {
                     captured.push(CapturedPod { folder, pod: pod.cloned() });
                 }
                 Err(why) if before.contains(&folder.id) => {
-                    tracing::info!(pod = pod.map(|pod| pod.to_string()), %why, "a pod is let go");
+                    tracing::info!(pod = pod.map(std::string::ToString::to_string), %why, "a pod is let go");
                 }
                 Err(_) => {}
             }
@@ -219,7 +219,7 @@ impl Selector {
             self.waiting.remove(&id);
             match kernel.captured().capture(id) {
                 Ok(_) => {
-                    let of = pod.pod.as_ref().map(|pod| pod.to_string());
+                    let of = pod.pod.as_ref().map(std::string::ToString::to_string);
                     tracing::info!(pod = of, cgroup = id, "a pod is captured");
                 }
                 Err(error) => refused = Some(format!("{error:#}")),

@@ -215,7 +215,8 @@ mod tests {
             let keys: Vec<_> = row.keys(7, 3).map(|key| key.index).collect();
             let mut written: Vec<_> = row.entries().map(|(index, _)| index).collect();
             let mut known = keys.clone();
-            (known.sort_unstable(), written.sort_unstable());
+            known.sort_unstable();
+            written.sort_unstable();
             assert_eq!(known, written);
             assert!(row.keys(7, 3).all(|key| (key.set, key.generation) == (7, 3)));
         }

@@ -292,12 +292,12 @@ impl Cluster {
         };
         let of_node = |name: &str| {
             let node = store.nodes.get(name);
-            node.map(|node| (node.region.clone(), node.zone.clone())).unwrap_or_default()
+            node.map(|node| (Arc::clone(&node.region), Arc::clone(&node.zone))).unwrap_or_default()
         };
         let (_, zone) = of_node(&self.node);
         let place = translate::Place { node: &self.node, zone: &zone, cloud, of_node: &of_node };
-        let slices = store.slices_of(&key);
-        translate::instances(service, slices, source.port.as_ref(), &place).map_err(absent)
+        let slices: Vec<_> = store.slices_of(&key).collect();
+        translate::instances(service, &slices, source.port.as_ref(), &place).map_err(absent)
     }
 
     /// Where this node is, as it says itself; `written` counts where it says

@@ -145,7 +145,8 @@ impl Store {
     pub fn pod(&mut self, change: Change<Pod>, dirty: &mut Dirty) {
         match change {
             Change::Applied(pod) => {
-                let key = Key { namespace: pod.namespace.clone(), name: pod.name.clone() };
+                let key =
+                    Key { namespace: Arc::clone(&pod.namespace), name: Arc::clone(&pod.name) };
                 if self.pods.get(&key).is_some_and(|before| **before == pod) {
                     return;
                 }

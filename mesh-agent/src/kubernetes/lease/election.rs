@@ -74,8 +74,8 @@ mod tests {
 
     const DURATION: Duration = Duration::from_secs(15);
 
-    fn lease(holder: &str, version: u32) -> Option<Seen> {
-        Some(Seen { holder: holder.into(), version: version.to_string(), duration: DURATION })
+    fn lease(holder: &str, version: u32) -> Seen {
+        Seen { holder: holder.into(), version: version.to_string(), duration: DURATION }
     }
 
     #[test]
@@ -85,17 +85,17 @@ mod tests {
         let mut us = Election::new("us".into());
         for (seconds, seen, step) in [
             (0, None, Step::Create),
-            (1, lease("us", 1), Step::Renew),
-            (2, lease("them", 2), Step::Leave),
-            (17, lease("them", 2), Step::Leave),
+            (1, Some(lease("us", 1)), Step::Renew),
+            (2, Some(lease("them", 2)), Step::Leave),
+            (17, Some(lease("them", 2)), Step::Leave),
             // Renewed in between: the silence begins anew.
-            (18, lease("them", 3), Step::Leave),
-            (33, lease("them", 3), Step::Leave),
-            (34, lease("them", 3), Step::Take),
+            (18, Some(lease("them", 3)), Step::Leave),
+            (33, Some(lease("them", 3)), Step::Leave),
+            (34, Some(lease("them", 3)), Step::Take),
             // Somebody else was quicker.
-            (35, lease("others", 4), Step::Leave),
-            (36, lease("", 5), Step::Take),
-            (37, lease("us", 6), Step::Renew),
+            (35, Some(lease("others", 4)), Step::Leave),
+            (36, Some(lease("", 5)), Step::Take),
+            (37, Some(lease("us", 6)), Step::Renew),
             (38, None, Step::Create),
         ] {
             assert_eq!(us.observe(seen, at(seconds)), step, "{seconds} s");
@@ -108,9 +108,9 @@ mod tests {
     fn what_was_before_us_does_not_count() {
         let start = Instant::now();
         let mut us = Election::new("us".into());
-        assert_eq!(us.observe(lease("them", 1), start), Step::Leave);
-        assert_eq!(us.observe(lease("them", 1), start + DURATION), Step::Leave);
+        assert_eq!(us.observe(Some(lease("them", 1)), start), Step::Leave);
+        assert_eq!(us.observe(Some(lease("them", 1)), start + DURATION), Step::Leave);
         let later = start + DURATION + Duration::from_millis(1);
-        assert_eq!(us.observe(lease("them", 1), later), Step::Take);
+        assert_eq!(us.observe(Some(lease("them", 1)), later), Step::Take);
     }
 }

@@ -221,7 +221,7 @@ fn merged(block: &PolicyBlock, file: &PolicyBlock, service: &model::Policy) -> m
         policy.session_affinity = service.session_affinity;
     }
     if !block.says("locality") {
-        policy.locality = service.locality.clone();
+        policy.locality = service.locality;
     }
     policy
 }

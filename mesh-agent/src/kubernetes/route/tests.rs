@@ -9,10 +9,12 @@ use crate::{
     route::Routes,
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read as the JSON they make")]
 fn rule(backends: Value) -> Value {
     json!({ "backendRefs": backends })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read as the JSON they make")]
 fn route(parent: Value, rules: Value) -> Value {
     let mut parent = parent;
     parent["kind"] = "Service".into();

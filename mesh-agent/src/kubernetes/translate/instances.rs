@@ -10,6 +10,9 @@ use std::{
 use super::super::{Conditions, Distribution, Endpoint, Service, ServiceKind, ServicePort, Slice};
 use crate::model::{Instance, KubernetesPort, Locality, Serves, Weight};
 
+/// Empty is unknown.
+pub(in crate::kubernetes) type RegionAndZone = (Arc<str>, Arc<str>);
+
 /// Where this node is, and where others are.
 pub(in crate::kubernetes) struct Place<'a> {
     /// Empty is unknown, as the zone.
@@ -17,14 +20,14 @@ pub(in crate::kubernetes) struct Place<'a> {
     pub zone: &'a str,
     pub cloud: &'a str,
     /// A node's region and zone.
-    pub of_node: &'a dyn Fn(&str) -> (Arc<str>, Arc<str>),
+    pub of_node: &'a dyn Fn(&str) -> RegionAndZone,
 }
 
 /// The instances of one port, or of all, of a Service: what its slices name,
 /// merged, each once. `Err` says in words why there is no such port.
-pub(in crate::kubernetes) fn instances<'a>(
+pub(in crate::kubernetes) fn instances(
     service: &Service,
-    slices: impl Iterator<Item = &'a Slice> + Clone,
+    slices: &[&Slice],
     port: Option<&KubernetesPort>,
     place: &Place<'_>,
 ) -> Result<Arc<[Instance]>, String> {
@@ -35,7 +38,7 @@ pub(in crate::kubernetes) fn instances<'a>(
     let mut found = BTreeMap::new();
     for port in chosen(service, port)? {
         let serves = several.then_some(Serves { port: port.port, transport: port.transport });
-        let endpoints = usable(service, &endpoints(slices.clone(), port), place);
+        let endpoints = usable(service, &endpoints(slices.iter().copied(), port), place);
         for (number, endpoint) in endpoints {
             let key = (serves, endpoint.address, number);
             found.entry(key).or_insert_with(|| instance(key, endpoint, service, place));

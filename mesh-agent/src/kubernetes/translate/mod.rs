@@ -16,7 +16,7 @@ use crate::model::{
 ///
 /// A headless Service has no virtual address: its clients have resolved its
 /// name and chosen a pod, which is the one they mean (a member of a
-/// StatefulSet, most often). Their connections are left alone. It is a service
+/// `StatefulSet`, most often). Their connections are left alone. It is a service
 /// even so: routes send requests to it. The same is true of an ExternalName,
 /// whose clients get another name's addresses.
 pub(super) fn spec(service: &Service, settings: &Kubernetes) -> Option<ServiceSpec> {

@@ -4,7 +4,7 @@ use super::super::ServicePort;
 use crate::model::{Protocol, Transport};
 
 /// Where the server speaks first, there is nothing to find out from the
-/// client's first bytes: SMTP, MySQL, PostgreSQL, Redis and others, as Linkerd
+/// client's first bytes: SMTP, `MySQL`, `PostgreSQL`, Redis and others, as Linkerd
 /// takes them to be opaque.
 const SERVER_FIRST: [u16; 10] = [25, 587, 3306, 4444, 5432, 6379, 9300, 9092, 11211, 27017];
 

@@ -8,11 +8,13 @@ use super::{
 };
 use crate::model::{Instance, KubernetesPort, OnAgentFailure};
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read as the JSON they make")]
 fn service(spec: Value) -> Service {
     let object = json!({"metadata": {"name": "reviews", "namespace": "shop"}, "spec": spec});
     Service::read(serde_json::from_value(object).unwrap()).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read as the JSON they make")]
 fn slice(name: &str, kind: &str, ports: Value, endpoints: Value) -> Result<Slice, String> {
     let labels = json!({"kubernetes.io/service-name": "reviews"});
     let metadata = json!({"name": name, "namespace": "shop", "labels": labels});
@@ -36,7 +38,7 @@ fn found(service: &Service, slices: &[Slice]) -> Vec<Instance> {
         _ => Default::default(),
     };
     let place = Place { node: "n1", zone: "a", cloud: "aws", of_node: &of_node };
-    instances(service, slices.iter(), None, &place).unwrap().to_vec()
+    instances(service, &slices.iter().collect::<Vec<_>>(), None, &place).unwrap().to_vec()
 }
 
 fn addresses(service: &Service, slices: &[Slice]) -> Vec<String> {
@@ -174,7 +176,7 @@ fn each_port_has_its_own_targets() {
     assert_eq!(shown, [(80, "tcp", 9080), (80, "udp", 9053), (81, "tcp", 9081)]);
     // One of them by name or number serves whatever port the mesh has.
     let place = Place { node: "", zone: "", cloud: "", of_node: &|_| Default::default() };
-    let one = |port| instances(&service, [&slice].into_iter(), Some(&port), &place);
+    let one = |port| instances(&service, &[&slice], Some(&port), &place);
     let named = one(KubernetesPort::Name("admin".into())).unwrap();
     assert_eq!((named[0].serves, named[0].port.unwrap().get()), (None, 9081));
     let wrong = one(KubernetesPort::Number(7.try_into().unwrap())).unwrap_err();
@@ -244,6 +246,6 @@ fn an_alias_has_no_instances_of_its_own() {
         json!({"type": "ExternalName", "externalName": "db.example", "ports": [{"port": 1}]});
     let place =
         Place { node: "", zone: "", cloud: "", of_node: &|_: &str| (Arc::from(""), Arc::from("")) };
-    let error = instances(&service(alias), [].into_iter(), None, &place).unwrap_err();
+    let error = instances(&service(alias), &[], None, &place).unwrap_err();
     assert!(error.contains("db.example"), "{error}");
 }

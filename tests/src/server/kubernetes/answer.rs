@@ -78,7 +78,7 @@ async fn serve(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<An
     let user = api.user(text(header::AUTHORIZATION))?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let Some(target) = Target::parse(head.uri.path()) else {
-        return discover(api, head.uri.path());
+        return Ok(discover(api, head.uri.path()));
     };
     let verb = match (&head.method, &target.name) {
         (&Method::GET, _) if query.is_set("watch") => "watch",
@@ -214,10 +214,10 @@ fn list(
     Ok(whole(200, &list))
 }
 
-fn discover(api: &Api, path: &str) -> Result<Response<Answer>, Failure> {
+fn discover(api: &Api, path: &str) -> Response<Answer> {
     match discovery::answer(path, |resource| api.store.installed(resource)) {
-        Some(found) => Ok(whole(200, &found)),
-        None => Ok(no_such_page()),
+        Some(found) => whole(200, &found),
+        None => no_such_page(),
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Kubernetes {
 
 #[derive(Debug)]
 enum Server {
-    Small(Small),
+    Small(Box<Small>),
     Real(Box<Real>),
 }
 
@@ -95,7 +95,7 @@ impl Kubernetes {
         let authority = certificates.authority.clone();
         let mut small = Small::new(Api::new(AGENT_TOKEN, ADMIN_TOKEN), certificates, address);
         small.start(&runtime)?;
-        let (folder, server) = (folder.to_owned(), Server::Small(small));
+        let (folder, server) = (folder.to_owned(), Server::Small(Box::new(small)));
         Ok(Self { folder, authority, address, server, runtime })
     }
 
