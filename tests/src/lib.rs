@@ -7,7 +7,6 @@
 mod agent;
 mod cgroup;
 pub mod cluster;
-mod containerd;
 pub mod integrity;
 mod janitor;
 mod kubepods;
@@ -22,7 +21,6 @@ mod wait;
 mod world;
 
 pub use agent::{Agent, agent_binary, beside_this_program, example};
-pub use containerd::Containerd;
 pub use kubepods::{Class, Driver, KubePod, Kubepods};
 pub use overload::Overload;
 pub use pod::{Pod, PodOptions};

@@ -41,7 +41,7 @@ const fn program(
 }
 
 /// All of it. A package is named once, here.
-const ALL: [Requirement; 18] = [
+const ALL: [Requirement; 16] = [
     program("cc", &["gcc", "libc6-dev"], Purpose::Build, "links every Rust program"),
     Requirement {
         name: "rustc for BPF",
@@ -66,8 +66,6 @@ const ALL: [Requirement; 18] = [
     program("dig", &["bind9-dnsutils"], Purpose::Test, "a DNS client"),
     program("python3", &["python3"], Purpose::Test, "applications in another language"),
     program("kill", &["procps"], Purpose::Test, "ends processes of the tests"),
-    program("containerd", &["containerd"], Purpose::Test, "runs the agent's image"),
-    program("runc", &["runc"], Purpose::Test, "starts its containers"),
     program("git", &["git"], Purpose::Ci, "tells tidy which files are ours"),
     Requirement {
         name: "clippy for BPF",
