@@ -7,6 +7,7 @@
 mod agent;
 mod cgroup;
 pub mod cluster;
+mod containerd;
 pub mod integrity;
 mod janitor;
 mod kubepods;
@@ -21,6 +22,7 @@ mod wait;
 mod world;
 
 pub use agent::{Agent, agent_binary, beside_this_program, example};
+pub use containerd::{Containerd, Mount};
 pub use kubepods::{Class, Driver, KubePod, Kubepods};
 pub use overload::Overload;
 pub use pod::{Pod, PodOptions};

@@ -41,7 +41,7 @@ const fn program(
 }
 
 /// All of it. A package is named once, here.
-const ALL: [Requirement; 16] = [
+const ALL: [Requirement; 18] = [
     program("cc", &["gcc", "libc6-dev"], Purpose::Build, "links every Rust program"),
     Requirement {
         name: "rustc for BPF",
@@ -65,6 +65,8 @@ const ALL: [Requirement; 16] = [
     program("dnsmasq", &["dnsmasq-base"], Purpose::Test, "a DNS server"),
     program("dig", &["bind9-dnsutils"], Purpose::Test, "a DNS client"),
     program("python3", &["python3"], Purpose::Test, "applications in another language"),
+    program("containerd", &["containerd"], Purpose::Test, "runs the agent's image"),
+    program("runc", &["runc"], Purpose::Test, "starts its containers"),
     program("kill", &["procps"], Purpose::Test, "ends processes of the tests"),
     program("git", &["git"], Purpose::Ci, "tells tidy which files are ours"),
     Requirement {
