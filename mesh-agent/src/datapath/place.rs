@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
+
+/// The kernel's id of the root of cgroup v2.
+const ROOT: u64 = 1;
 
 /// The id and the depth of a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,15 @@ impl Place {
                 None => anyhow!("no cgroup v2 hierarchy is mounted"),
                 Some(mount) => anyhow!("{} is not below {}", path.display(), mount.display()),
             })?;
+        let root = fs::metadata(mount).with_context(|| mount.display().to_string())?.ino();
+        // Depths are counted from the root of the whole hierarchy, which can't be
+        // seen from inside: hooks would look at the wrong cgroups.
+        ensure!(
+            root == ROOT,
+            "{} shows a part of the cgroup hierarchy only, as in a cgroup namespace: \
+             run the agent in the node's own (a privileged container, or cgroupns: host)",
+            mount.display()
+        );
         let id = fs::metadata(path)
             .with_context(|| format!("can't open the cgroup {}", path.display()))?
             .ino();

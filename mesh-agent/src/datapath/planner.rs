@@ -59,7 +59,7 @@ impl Planner {
         Self { counts: contents.counts(), contents, ..Self::default() }
     }
 
-    /// The way to `snapshot`. Until it is [`Self::done`] or [`Self::undone`] the
+    /// The way to `snapshot`. Until it is `done` or `undone` the
     /// planner is without what changes.
     pub fn plan(&mut self, snapshot: &Arc<Snapshot>) -> Result<Change, PlanError> {
         let before = self.snapshot.clone();

@@ -18,7 +18,7 @@ pub struct Pod {
     pub name: Arc<str>,
     pub service_account: Arc<str>,
     pub labels: BTreeMap<String, String>,
-    /// Of `mesh.dev/` only, and [`MIRROR`]: others may be as large as they like.
+    /// Of `mesh.dev/` only, and that of static pods: others may be as large as they like.
     pub annotations: BTreeMap<String, String>,
     pub host_network: bool,
     /// Empty until it has any.

@@ -59,7 +59,12 @@ impl Client {
         (kind, body): (&str, &Value),
     ) -> Result<(u16, Value)> {
         let mut kept = self.connection.lock().await;
-        if kept.as_ref().is_none_or(SendRequest::is_closed) {
+        // One that the server has closed says so only when it is asked.
+        let usable = match kept.as_mut() {
+            Some(connection) => connection.ready().await.is_ok(),
+            None => false,
+        };
+        if !usable {
             *kept = Some(self.connect().await?);
         }
         let connection = kept.as_mut().context("a connection was made above")?;
@@ -72,7 +77,11 @@ impl Client {
             .header(header::CONTENT_TYPE, kind)
             .body(Full::from(bytes))?;
         connection.ready().await?;
-        let response = connection.send_request(request).await?;
+        let sent = connection.send_request(request).await;
+        if sent.is_err() {
+            *kept = None;
+        }
+        let response = sent?;
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await?.to_bytes();
         // Not every answer is JSON: `ok`, `404 page not found`.
