@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use mesh_tests::{
-    Overload, Pod,
+    Overload, Pod, eventually,
     server::{Mood, wait_for_port},
 };
 use serde_json::Value;
@@ -97,7 +97,8 @@ fn bandwidth(play: &Play, report: &mut Report, service: &str, path: &str, way: &
         let line =
             format!("iperf3 -J -c {address} -p 80 -O 1 -t 5 -l 16K -P {connections}{reverse}");
         report::command(&play.client.name, &line);
-        let printed = play.client.shell(&line)?;
+        // The server takes a moment to be done with the last run.
+        let printed = eventually("iperf3's server to be free", || play.client.shell(&line))?;
         let value: Value = serde_json::from_str(&printed).context("iperf3 printed no JSON")?;
         let rate = |one: &Value| Some(one["bits_per_second"].as_f64()? / 8.0 / f64::from(1 << 20));
         let end = &value["end"];
