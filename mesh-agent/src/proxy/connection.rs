@@ -9,13 +9,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{detect, http, listener::Space, tcp, worker::Worker};
 use crate::{
     model::{Limits, Protocol, ServiceName, Transport},
-    net::{self, Original},
+    net::Original,
     registry::{PortKey, ServicePort},
 };
 
@@ -251,9 +250,6 @@ impl Drop for Admitted {
 /// Serves a connection to its end.
 pub(super) async fn serve(admitted: Admitted, stream: TcpStream) {
     let connection = Rc::clone(&admitted.0);
-    // Failing, it is slower at worst.
-    let _ = SockRef::from(&stream).set_tcp_nodelay(true);
-    let _ = net::keep_alive(&stream);
     match connection.port().port.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             http::serve(&connection, stream).await;
