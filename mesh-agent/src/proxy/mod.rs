@@ -12,6 +12,7 @@ mod detect;
 mod http;
 mod listener;
 mod pick;
+mod splice;
 mod tcp;
 mod upstream;
 mod worker;

@@ -22,6 +22,7 @@ use super::{
     connection::{Connection, ConnectionInfo, Stop},
     http::Pools,
     listener::{self, Listening},
+    splice::Pipes,
 };
 use crate::{
     model::Limits,
@@ -83,6 +84,7 @@ pub(super) struct Worker {
     /// Bytes on their way from one socket to another; idle connections hold
     /// no buffer of their own.
     pub scratch: RefCell<Box<[u8]>>,
+    pub pipes: Pipes,
 }
 
 /// Of one pass from socket to socket.
@@ -101,6 +103,7 @@ impl Worker {
             next: Cell::new(0),
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
+            pipes: Pipes::default(),
         })
     }
 
