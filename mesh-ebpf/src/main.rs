@@ -32,6 +32,7 @@ mod report;
 mod scope;
 mod storage;
 mod timeouts;
+mod unreached;
 
 use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock_addr, sock_ops},

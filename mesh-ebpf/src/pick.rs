@@ -19,6 +19,7 @@ use crate::{
     backend::{backend, policy, service},
     count, eject, limit,
     maps::{LOOKUPS, SLOTS},
+    unreached,
 };
 
 /// How often the algorithm is asked again when what it picked is ejected.
@@ -140,8 +141,10 @@ unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
         each(frontend, search.turn, attempt - ASKED)
     };
     let Some(slot) = slot(frontend, index) else { return 0 };
-    let luck = luck(frontend, search.client, slot.backend);
-    match mesh_judge(slot.backend, frontend.service, luck, search.now) {
+    let luck = luck(frontend, search.client, slot.backend) << 16;
+    let luck_and_tier = luck | u32::from(slot.tier);
+    match mesh_judge(slot.backend, frontend.service, luck_and_tier, search.client.netns, search.now)
+    {
         // One that only starts slowly is better than one that is ejected.
         judgement::SLOW => {
             search.spare = index + 1;
@@ -299,14 +302,20 @@ mod judgement {
     pub const EJECTED: u64 = 3;
 }
 
-/// Whether a backend may be used. `luck` is a number of 16 bits, against which a
-/// slow start is held.
+/// Whether a backend may be used by the client. The upper half of `luck_and_tier`
+/// is a number by chance, against which a slow start is held.
 ///
 /// A function of its own, with nothing but numbers coming in, is verified once
 /// and not for every path that leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mesh_judge(id: u32, service: u32, luck: u32, now: u64) -> u64 {
+pub extern "C" fn mesh_judge(
+    id: u32,
+    service: u32,
+    luck_and_tier: u32,
+    netns: u64,
+    now: u64,
+) -> u64 {
     let (Some(policy), Some(backend)) = (policy(service), backend(id)) else {
         return judgement::USE;
     };
@@ -315,8 +324,15 @@ pub extern "C" fn mesh_judge(id: u32, service: u32, luck: u32, now: u64) -> u64 
         match eject::access(backend, Some(policy), now) {
             Access::Closed => judgement::EJECTED,
             Access::Probe => eject::claim(backend, id, policy, now).unwrap_or(judgement::EJECTED),
+            Access::Open if unreached::by(netns, backend, id, Some(policy), now) => {
+                let seat = eject::tier(service, luck_and_tier & 0xffff);
+                eject::passed_over(backend, id, &seat, policy, now);
+                judgement::EJECTED
+            }
             Access::Open if limit::is_full(id, policy) => judgement::FULL,
-            Access::Open if luck as u16 <= share(backend, policy, now) => judgement::USE,
+            Access::Open if (luck_and_tier >> 16) as u16 <= share(backend, policy, now) => {
+                judgement::USE
+            }
             Access::Open => judgement::SLOW,
         }
     }

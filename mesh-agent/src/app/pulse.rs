@@ -1,7 +1,10 @@
 //! The heartbeat, and with it the reports of the hooks: one timer for both, so
 //! that an idle node wakes up once per period and no more.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::mpsc,
@@ -15,6 +18,7 @@ use crate::{
     datapath::{Event, Events, Heartbeat, Record},
     health::Health,
     net,
+    registry::ServicePort,
 };
 
 /// Reports taken in at one go: a flood must not hold up the heartbeat.
@@ -71,31 +75,40 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
         Event::Failed(record) => log_access(agent, &record, "connect failed"),
         Event::Ejected(record) => {
             log_health(agent, &record, "ejected on the kernel path");
-            note_health(agent, &record, |health, now| {
+            let port = note_health(agent, &record, |health, now| {
                 health.set_kernel_ejected(now.saturating_add(record.duration_ns));
             });
+            if let Some(port) = port {
+                // Its tier counts on it again, for the probe.
+                let exile = Duration::from_nanos(record.duration_ns) + Duration::from_millis(1);
+                tokio::spawn(async move {
+                    tokio::time::sleep(exile).await;
+                    port.outliers.note_change();
+                });
+            }
         }
         Event::Returned(record) => {
             log_health(agent, &record, "back in service on the kernel path");
-            note_health(agent, &record, Health::set_returned);
+            let _ = note_health(agent, &record, Health::set_returned);
         }
     }
 }
 
 /// What the hooks found out of a backend's health, for all to see. They act on
 /// it themselves.
-fn note_health(agent: &Agent, record: &Record, note: impl FnOnce(&Health, u64)) {
-    let Some(key) = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service))
-    else {
-        return;
-    };
+fn note_health(
+    agent: &Agent,
+    record: &Record,
+    note: impl FnOnce(&Health, u64),
+) -> Option<Arc<ServicePort>> {
+    let key = agent.kernel()?.tables().port_of(record.service)?;
     let address = record.backend_address.to_socket_addr();
     let snapshot = agent.snapshots.load();
-    let Some(port) = snapshot.ports().find(|port| port.key() == key) else { return };
-    if let Some(endpoint) = port.endpoints.iter().find(|endpoint| endpoint.address == address) {
-        note(&endpoint.health, net::monotonic_ns());
-        port.outliers.note_change();
-    }
+    let port = snapshot.ports().find(|port| port.key() == key)?;
+    let endpoint = port.endpoints.iter().find(|endpoint| endpoint.address == address)?;
+    note(&endpoint.health, net::monotonic_ns());
+    port.outliers.note_change();
+    Some(Arc::clone(port))
 }
 
 fn log_health(agent: &Agent, record: &Record, what: &'static str) {
