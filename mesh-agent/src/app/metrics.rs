@@ -43,6 +43,8 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
     page.counter(&table::RELOADS, ["ok"], ok);
     page.counter(&table::RELOADS, ["failed"], failed);
     page.counter(&table::ENDED_BY_REMOVAL, [], agent.ended_by_removal.load(Ordering::Relaxed));
+    page.gauge(&table::TAPS, [], agent.taps.watchers() as f64);
+    page.counter(&table::TAP_LOST, [], agent.taps.lost());
     let last_ok = agent.last_reload().is_none_or(|reload| reload.problems.is_empty());
     page.gauge(&table::RELOAD_OK, [], f64::from(last_ok));
     page.gauge(&table::REGISTRY_GENERATION, [], agent.snapshots.load().generation as f64);
@@ -146,6 +148,9 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     page.counter(&table::CONNECTIONS, [service, number, "kernel"], kernel.kernel);
     page.counter(&table::CONNECTIONS, [service, number, "proxy"], load(&stats.connections));
+    let open = kernel.opened.saturating_sub(kernel.closed);
+    page.gauge(&table::OPEN, [service, number, "kernel"], open as f64);
+    page.gauge(&table::OPEN, [service, number, "proxy"], load(&stats.open) as f64);
     page.counter(&table::FALLBACK, labels, kernel.fallback);
     page.counter(&table::REFUSED, labels, kernel.refused);
     page.counter(&table::DATAGRAMS, labels, kernel.datagrams);

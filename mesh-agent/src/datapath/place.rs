@@ -57,6 +57,28 @@ pub fn cgroup2_mounts() -> Vec<PathBuf> {
     mounts.lines().filter_map(mount).collect()
 }
 
+/// How many cgroups are looked at for one.
+const SEARCHED: usize = 8192;
+
+/// The path of the cgroup with this id, as /proc shows it, where it is one of
+/// these or below.
+pub fn cgroup_of(id: u64, roots: &[PathBuf]) -> Option<String> {
+    let mut waiting: Vec<PathBuf> = roots.to_vec();
+    for _ in 0..SEARCHED {
+        let path = waiting.pop()?;
+        let Ok(found) = fs::metadata(&path) else { continue };
+        if found.ino() == id {
+            let mounts = cgroup2_mounts();
+            let below = mounts.iter().find_map(|mount| path.strip_prefix(mount).ok())?;
+            return Some(format!("/{}", below.display()));
+        }
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        waiting.extend(folders.map(|entry| entry.path()));
+    }
+    None
+}
+
 /// The cgroups that hooks belong on: those that the file names and the one of
 /// all pods, none of them twice. One inside another would run the hooks twice.
 pub fn hooked(cgroups: &[PathBuf], pods: Option<&Path>) -> Vec<PathBuf> {

@@ -33,6 +33,10 @@ metrics! {
     /// File descriptors that the agent has open
     OPEN_DESCRIPTORS: Gauge "mesh_open_descriptors" [];
 
+    /// Taps that are open: those who watch requests and connections
+    TAPS: Gauge "mesh_taps" [];
+    /// Events that taps lost, because they weren't taken fast enough
+    TAP_LOST: Counter "mesh_tap_lost_events_total" [];
     /// Connections that were closed because their instance was removed or ejected (onRemoval)
     ENDED_BY_REMOVAL: Counter "mesh_removal_closed_connections_total" [];
     /// Reloads of the configuration, by result: ok or failed
@@ -89,6 +93,8 @@ metrics! {
 
     /// Connections to a service port, by the path that they took: kernel or proxy
     CONNECTIONS: Counter "mesh_connections_total" ["service", "port", "path"];
+    /// Connections to a service port that are open
+    OPEN: Gauge "mesh_open_connections" ["service", "port", "path"];
     /// Connections of a proxied service that the kernel balanced while no agent answered
     FALLBACK: Counter "mesh_connections_fallback_total" ["service", "port"];
     /// Connections that were refused: no instance, or no agent and onAgentFailure is closed

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     error::Failure, expect::Gate, headers, paced::Paced, session::Session, source::Source,
+    tapped::Tapped,
 };
 use crate::{
     model::{FailoverMode, Retry},
@@ -39,6 +40,8 @@ pub(super) struct Exchange<'a> {
     pub told: Cell<bool>,
     /// The instance that has the request now.
     pub waiting: RefCell<Option<Rc<Picked>>>,
+    /// Where somebody watches.
+    pub tapped: Option<Rc<Tapped>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -80,9 +83,18 @@ impl<'a> Exchange<'a> {
             subset: None,
             route: None,
             waiting: RefCell::default(),
+            tapped: None,
             port,
         };
         Ok((exchange, head))
+    }
+
+    /// Lets those who watch see what becomes of it.
+    pub fn tap(&mut self, tapped: Option<Rc<Tapped>>) {
+        if let Some(tapped) = &tapped {
+            tapped.sends(&self.source);
+        }
+        self.tapped = tapped;
     }
 
     /// What is repeated, and how.

@@ -14,6 +14,7 @@ use super::{
     exchange::Exchange,
     headers,
     session::Session,
+    tapped::Tapped,
 };
 use crate::{
     proxy::{
@@ -31,12 +32,13 @@ pub(super) async fn serve(
 ) -> Result<Response<ResponseBody>, BodyError> {
     let connection = &session.connection;
     add(&connection.requests, 1);
+    let tapped = Tapped::begin(connection, &request);
     let port = connection.port();
     port.stats.requests.fetch_add(1, Ordering::Relaxed);
     let grpc = headers::is_grpc(request.headers());
     let outcome = match session.begin() {
         Some(violation) => Err(violation.into()),
-        None => forward(&session, Arc::clone(&port), request, grpc).await,
+        None => forward(&session, Arc::clone(&port), request, grpc, tapped.clone()).await,
     };
     let mut close = connection.stopping() >= Stop::Closing;
     let mut response = match outcome {
@@ -44,6 +46,9 @@ pub(super) async fn serve(
         Err(failure) => {
             let failure = session.bad_body().map_or(failure, Failure::BadRequest);
             close |= failure.ends_connection();
+            if let Some(tapped) = &tapped {
+                tapped.refused(&failure);
+            }
             refuse(&session, &port, &failure, grpc)
         }
     };
@@ -53,7 +58,10 @@ pub(super) async fn serve(
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    Ok(response)
+    Ok(match tapped {
+        None => response,
+        Some(tapped) => tapped.watch(response),
+    })
 }
 
 async fn forward(
@@ -61,9 +69,11 @@ async fn forward(
     port: Arc<ServicePort>,
     request: Request<Incoming>,
     grpc: bool,
+    tapped: Option<Rc<Tapped>>,
 ) -> Result<Response<ResponseBody>, Failure> {
     // Read: what the head says to the agent itself.
-    let (exchange, head) = Exchange::read(session, port, request, grpc)?;
+    let (mut exchange, head) = Exchange::read(session, port, request, grpc)?;
+    exchange.tap(tapped);
     let body = Rc::clone(&exchange.source);
     let outcome = stages(exchange, head).await;
     if outcome.is_err() && session.http2 {
