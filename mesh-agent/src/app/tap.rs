@@ -177,18 +177,20 @@ pub(super) fn report(agent: &Agent, report: &Report, end: Option<(Ended, Option<
         return;
     }
     let destination = report.original.to_socket_addr();
-    let key = agent.kernel().and_then(|kernel| kernel.tables().port_of(report.service));
-    let service = match key {
-        Some((name, ..)) => Some(name),
-        // A call that was refused has no number of a service yet.
+    let address = |address: SocketAddr| (address.port() > 0).then_some(address);
+    let micros = |us: u32| (us > 0).then(|| Duration::from_micros(us.into()));
+    let instance = address(report.backend_address.to_socket_addr());
+    let service = match instance {
+        Some(_) => {
+            let key = agent.kernel().and_then(|kernel| kernel.tables().port_of(report.service));
+            key.map(|(name, ..)| name)
+        }
+        // A call that was refused doesn't know the number of its service.
         None => {
             let snapshot = agent.snapshots.load();
             snapshot.find(destination, Transport::Tcp).map(|port| port.service.clone())
         }
     };
-    let address = |address: SocketAddr| (address.port() > 0).then_some(address);
-    let micros = |us: u32| (us > 0).then(|| Duration::from_micros(us.into()));
-    let instance = address(report.backend_address.to_socket_addr());
     agent.taps.publish(Record {
         at: SystemTime::now(),
         kind: Kind::Connection,
