@@ -215,6 +215,7 @@ pub fn tapped() -> TapEvent {
         instance: Some("[fd00::5]:9080".into()),
         protocol: "http/1.1".into(),
         method: Some("GET".into()),
+        authority: Some("reviews:9080".into()),
         path: Some("/reviews/1?full=true".into()),
         status: Some(503),
         grpc_status: None,

@@ -36,6 +36,8 @@ pub struct TapEvent {
     pub instance: Option<String>,
     pub protocol: String,
     pub method: Option<String>,
+    /// The host that was asked for.
+    pub authority: Option<String>,
     /// Of the request, with its query.
     pub path: Option<String>,
     pub status: Option<u16>,

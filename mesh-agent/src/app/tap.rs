@@ -2,6 +2,7 @@
 //! clients, as lines.
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     net::SocketAddr,
     sync::Arc,
@@ -109,6 +110,7 @@ fn event(record: &Record, who: Who) -> TapEvent {
         instance: record.instance.map(|instance| instance.to_string()),
         protocol: record.protocol.to_owned(),
         method: request.map(|request| request.method.to_string()),
+        authority: request.and_then(|request| request.authority.clone()),
         path: request.map(|request| request.path.clone()),
         status: end.and_then(|end| end.status),
         grpc_status: end.and_then(|end| end.grpc_status),
@@ -130,7 +132,8 @@ struct Whose {
     clients: Clients,
     since: Instant,
     known: HashMap<Client, Who>,
-    cgroups: HashMap<u64, String>,
+    /// Listed when one is asked for.
+    cgroups: OnceCell<HashMap<u64, String>>,
 }
 
 impl Whose {
@@ -140,7 +143,7 @@ impl Whose {
             clients: Clients::of(agent),
             since: Instant::now(),
             known: HashMap::new(),
-            cgroups: HashMap::new(),
+            cgroups: OnceCell::new(),
         }
     }
 
@@ -161,13 +164,14 @@ impl Whose {
         who
     }
 
-    fn cgroup(&mut self, id: u64) -> String {
-        let found = self.cgroups.entry(id).or_insert_with(|| {
+    fn cgroup(&self, id: u64) -> String {
+        let names = self.cgroups.get_or_init(|| {
             let mut roots = self.agent.settings().capture.cgroups.clone();
             roots.extend(self.agent.pods.table().tree().map(ToOwned::to_owned));
-            datapath::cgroup_of(id, &roots).unwrap_or_default()
+            // There may be thousands of them.
+            tokio::task::block_in_place(|| datapath::cgroup_names(roots))
         });
-        found.clone()
+        names.get(&id).cloned().unwrap_or_default()
     }
 }
 

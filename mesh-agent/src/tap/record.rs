@@ -53,23 +53,37 @@ pub struct Client {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: http::Method,
+    /// The host that was asked for, as the client wrote it.
+    pub authority: Option<String>,
     /// With the query; of CONNECT, the host and port.
     pub path: String,
 }
 
 impl Request {
-    /// Of a path, that much is kept: a record's size has a bound.
+    /// Of a text, that much is kept: a record's size has a bound.
     const LONGEST: usize = 512;
 
-    pub fn new(method: &http::Method, uri: &http::Uri) -> Self {
+    pub fn new(method: &http::Method, uri: &http::Uri, headers: &http::HeaderMap) -> Self {
+        let host = || headers.get(http::header::HOST)?.to_str().ok();
+        let authority = uri.authority().map(http::uri::Authority::as_str).or_else(host);
         let path = uri.path_and_query().map(http::uri::PathAndQuery::as_str);
-        let path = path.or_else(|| uri.authority().map(http::uri::Authority::as_str));
-        let path = path.unwrap_or("*");
-        let path = match path.len() > Self::LONGEST {
-            true => format!("{}…", &path[..path.floor_char_boundary(Self::LONGEST)]),
-            false => path.to_owned(),
-        };
-        Self { method: method.clone(), path }
+        let path = path.or(authority).unwrap_or("*");
+        Self {
+            method: method.clone(),
+            authority: authority.map(Self::cut),
+            path: Self::cut(path),
+        }
+    }
+
+    fn cut(text: &str) -> String {
+        if text.len() <= Self::LONGEST {
+            return text.to_owned();
+        }
+        let mut end = Self::LONGEST;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}…", &text[..end])
     }
 }
 

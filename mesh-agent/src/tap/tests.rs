@@ -16,6 +16,7 @@ fn request() -> Record {
         protocol: "http/1.1",
         request: Some(Request {
             method: http::Method::POST,
+            authority: None,
             path: "/api/v1/items?id=3".to_owned(),
         }),
         end: Some(End {
@@ -160,8 +161,11 @@ fn timestamps_and_long_paths() {
     assert_eq!(at(1_795_392_291), "2026-11-23T00:04:51.007Z");
 
     let uri = format!("/{}", "x".repeat(600)).parse().unwrap();
-    let request = Request::new(&http::Method::GET, &uri);
+    let mut headers = http::HeaderMap::new();
+    headers.insert("host", "web:80".parse().unwrap());
+    let request = Request::new(&http::Method::GET, &uri, &headers);
+    assert_eq!(request.authority.as_deref(), Some("web:80"));
     assert!(request.path.ends_with('…') && request.path.len() < 520);
-    let connect = Request::new(&http::Method::CONNECT, &"web:80".parse().unwrap());
+    let connect = Request::new(&http::Method::CONNECT, &"web:80".parse().unwrap(), &headers);
     assert_eq!(connect.path, "web:80");
 }

@@ -1,6 +1,6 @@
 //! Every metric there is: name, kind, labels and meaning, once.
 
-use super::metrics::{Counter, Descriptor, Gauge, Kind};
+use super::metrics::{Counter, Descriptor, Gauge, Histogram, Kind};
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $id:ident: $kind:ident $name:literal [$($label:literal),*];)+) => {
@@ -105,6 +105,8 @@ metrics! {
     REQUESTS: Counter "mesh_requests_total" ["service", "port"];
     /// Responses of 500 and above, and connections that no instance took
     ERRORS: Counter "mesh_errors_total" ["service", "port"];
+    /// Time to the first byte of an answer, or of tcp to connect, on the proxy path
+    RESPONSES: Histogram "mesh_response_seconds" ["service", "port"];
     /// Further attempts on another instance after one that failed, by why it failed
     RETRIES: Counter "mesh_retries_total" ["service", "port", "reason"];
     /// Further attempts that were not made because the retry budget was used up

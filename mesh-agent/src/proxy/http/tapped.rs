@@ -54,7 +54,7 @@ impl Tapped {
     fn new(connection: &Rc<Connection>, request: &Request<Incoming>) -> Rc<Self> {
         let this = Self {
             connection: Rc::clone(connection),
-            request: tap::Request::new(request.method(), request.uri()),
+            request: tap::Request::new(request.method(), request.uri(), request.headers()),
             started: Instant::now(),
             instance: Cell::new(None),
             attempts: Cell::new(0),
