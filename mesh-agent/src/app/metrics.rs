@@ -186,7 +186,7 @@ fn responses(port: &ServicePort) -> Option<Distribution> {
     const OCTAVES: std::ops::RangeInclusive<u32> = 8..=25;
     let times = || port.endpoints.iter().map(|endpoint| &endpoint.live.response_times);
     let bounds = OCTAVES.map(|octave| (f64::from(1_u32 << octave) / 1e6, 0));
-    let mut buckets: Vec<(f64, u64)> = bounds.chain([(f64::MAX, 0)]).collect();
+    let mut buckets: Vec<(f64, u64)> = bounds.chain([(f64::INFINITY, 0)]).collect();
     for (longest_us, count) in times().flat_map(ResponseTimes::counts) {
         let octave = longest_us.checked_ilog2().map_or(0, |octave| octave + 1);
         let index = octave.saturating_sub(*OCTAVES.start()) as usize;

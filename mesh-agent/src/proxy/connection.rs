@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     model::{Limits, Protocol, ServiceName, Transport},
-    net::{self, Original},
+    net::Original,
     registry::{PortKey, PortStats, ServicePort},
 };
 
@@ -278,9 +277,6 @@ impl Drop for Admitted {
 /// Serves a connection to its end.
 pub(super) async fn serve(admitted: Admitted, stream: TcpStream) {
     let connection = Rc::clone(&admitted.connection);
-    // Failing, it is slower at worst.
-    let _ = SockRef::from(&stream).set_tcp_nodelay(true);
-    let _ = net::keep_alive(&stream);
     match connection.port().port.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             http::serve(&connection, stream).await;

@@ -68,11 +68,7 @@ impl Request {
         let authority = uri.authority().map(http::uri::Authority::as_str).or_else(host);
         let path = uri.path_and_query().map(http::uri::PathAndQuery::as_str);
         let path = path.or(authority).unwrap_or("*");
-        Self {
-            method: method.clone(),
-            authority: authority.map(Self::cut),
-            path: Self::cut(path),
-        }
+        Self { method: method.clone(), authority: authority.map(Self::cut), path: Self::cut(path) }
     }
 
     fn cut(text: &str) -> String {

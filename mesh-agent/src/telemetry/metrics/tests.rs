@@ -65,7 +65,7 @@ fn the_page_is_valid_and_complete() {
     page.counter(&REQUESTS, ["odd \"name\"\\\n{}", "1"], 1);
     page.gauge(&READY, [], 1.0);
     page.gauge(&RESPONSE_TIME, ["reviews", "9080", "10.1.0.5:9080"], 0.25);
-    let buckets = vec![(0.5, 3), (1.0, 0), (f64::MAX, 2)];
+    let buckets = vec![(0.5, 3), (1.0, 0), (f64::INFINITY, 2)];
     page.histogram(&RESPONSES, ["reviews", "9080"], Distribution { buckets, sum: 7.5 });
     page.process();
     let samples = parse(&page.text());
