@@ -12,13 +12,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, namespaces::Missing};
+use super::{agent::Agent, namespaces::Missing, tap};
 use crate::{
     admin::AgentState,
     datapath::{Event, Events, Heartbeat, Record},
     health::Health,
     net,
     registry::ServicePort,
+    tap::Ended,
 };
 
 /// Reports taken in at one go: a flood must not hold up the heartbeat.
@@ -60,7 +61,7 @@ pub(super) async fn run(
             take_in(event, &missing, &agent);
         }
         if let Some(kernel) = agent.kernel() {
-            kernel.tend(Instant::now());
+            kernel.tend(Instant::now(), agent.taps.is_on());
         }
     }
 }
@@ -71,8 +72,19 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             // Full: the same namespaces are reported again with the next connect.
             let _ = missing.try_send(Missing { pid, cookie: netns });
         }
-        Event::Closed(record) => log_access(agent, &record, "closed"),
-        Event::Failed(record) => log_access(agent, &record, "connect failed"),
+        Event::Opened(record) => tap::report(agent, &record, None),
+        Event::Refused(record, why) => {
+            tap::report(agent, &record, Some((Ended::Refused, Some(why))));
+        }
+        Event::Closed(record) => {
+            log_access(agent, &record, "closed");
+            let ended = if record.reset == 0 { Ended::Closed } else { Ended::Reset };
+            tap::report(agent, &record, Some((ended, None)));
+        }
+        Event::Failed(record) => {
+            log_access(agent, &record, "connect failed");
+            tap::report(agent, &record, Some((Ended::Failed, Some("connect-failed"))));
+        }
         Event::Ejected(record) => {
             log_health(agent, &record, "ejected on the kernel path");
             let port = note_health(agent, &record, |health, now| {

@@ -13,6 +13,7 @@ mod http;
 mod listener;
 mod pick;
 mod splice;
+mod tapped;
 mod tcp;
 mod upstream;
 mod worker;
@@ -40,6 +41,7 @@ use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},
     registry::{PortKey, SnapshotReader},
+    tap::Taps,
 };
 
 /// What the proxy is started with.
@@ -51,6 +53,8 @@ pub struct ProxySettings {
     pub port: u16,
     pub socket: SocketOptions,
     pub limits: Limits,
+    /// Who watches.
+    pub taps: Arc<Taps>,
 }
 
 /// Listeners that were opened in a namespace.
@@ -105,6 +109,7 @@ impl Proxy {
                 socket: settings.socket,
                 limits: Arc::clone(&limits),
                 stats: Arc::clone(&stats),
+                taps: Arc::clone(&settings.taps),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("proxy-{index}"))

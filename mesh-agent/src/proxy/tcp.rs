@@ -15,8 +15,9 @@ use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget, time::Inst
 use super::{
     admission,
     attempts::Picked,
-    connection::{Connection, add},
+    connection::{Connection, Stop, add},
     pick::{Caller, workload},
+    tapped::Ending,
     upstream::{self, ConnectError, InFlight},
 };
 use crate::{
@@ -50,6 +51,7 @@ pub(super) async fn serve(connection: &Connection, client: TcpStream) {
             }
             port.stats.errors.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(client = %connection.peer, service = %port.service, %error, "reset");
+            Ending::failed(&error).note(&connection.ending);
             reset_on_close(&client);
         }
     }
@@ -63,6 +65,7 @@ pub(super) fn refuse(
     refusal: &Refusal,
 ) {
     tracing::debug!(client = %connection.peer, service = %port.service, %refusal, "reset");
+    Ending::refused(refusal.name()).note(&connection.ending);
     reset_on_close(client);
 }
 
@@ -102,6 +105,9 @@ pub(super) async fn tunnel(
     };
     if let Err(error) = result {
         tracing::debug!(client = %connection.peer, instance = %endpoint.address, %error, "reset");
+        let cut = connection.stopping() == Stop::Cut;
+        let ending = if cut { Ending::cut("ended-by-the-agent") } else { Ending::RESET };
+        ending.note(&connection.ending);
         reset_on_close(client);
         reset_on_close(server);
     }

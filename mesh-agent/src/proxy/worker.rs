@@ -28,6 +28,7 @@ use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},
     registry::{PortKey, Snapshot, SnapshotReader},
+    tap::Taps,
 };
 
 /// How often idle times and unfinished request heads are looked at. One timer
@@ -45,6 +46,7 @@ pub(super) struct Seed {
     pub socket: SocketOptions,
     pub limits: Arc<ArcSwap<Limits>>,
     pub stats: Arc<ProxyStats>,
+    pub taps: Arc<Taps>,
 }
 
 pub(super) enum Command {
@@ -77,6 +79,7 @@ pub(super) struct Worker {
     pub originals: Arc<dyn OriginalDestinations>,
     pub socket: SocketOptions,
     pub stats: Arc<ProxyStats>,
+    pub taps: Arc<Taps>,
     pub pools: Pools,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
@@ -98,6 +101,7 @@ impl Worker {
             originals: seed.originals,
             socket: seed.socket,
             stats: seed.stats,
+            taps: seed.taps,
             pools: Pools::default(),
             connections: RefCell::default(),
             next: Cell::new(0),

@@ -52,6 +52,9 @@ impl Exchange {
         let mut picked = Rc::new(first.ok_or(ConnectError::NoInstance)?);
         loop {
             self.session.connection.instance.set(Some(picked.endpoint.address));
+            if let Some(tapped) = &self.tapped {
+                tapped.tries(picked.endpoint.address);
+            }
             *self.waiting.borrow_mut() = Some(Rc::clone(&picked));
             let idempotent = head.method.is_idempotent();
             let mut result = self.attempt(&picked, stream.take(), head).await;

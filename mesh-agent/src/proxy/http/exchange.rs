@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     error::Failure, expect::Gate, headers, paced::Paced, session::Session, source::Source,
+    tapped::Tapped,
 };
 use crate::{
     model::{FailoverMode, Retry},
@@ -40,6 +41,8 @@ pub(super) struct Exchange {
     pub told: Cell<bool>,
     /// The instance that has the request now.
     pub waiting: RefCell<Option<Rc<Picked>>>,
+    /// Where somebody watches.
+    pub tapped: Option<Rc<Tapped>>,
 }
 
 /// What is left of a request's head. Boxed, because it is handed on from stage
@@ -85,9 +88,18 @@ impl Exchange {
             subset: None,
             route: None,
             waiting: RefCell::default(),
+            tapped: None,
             port,
         };
         Ok((exchange, Box::new(head)))
+    }
+
+    /// Lets those who watch see what becomes of it.
+    pub fn tap(&mut self, tapped: Option<&Rc<Tapped>>) {
+        if let Some(tapped) = tapped {
+            tapped.sends(&self.source);
+            self.tapped = Some(Rc::clone(tapped));
+        }
     }
 
     /// What is repeated, and how.

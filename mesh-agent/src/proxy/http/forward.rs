@@ -14,6 +14,7 @@ use super::{
     exchange::{Exchange, Head},
     headers, patience,
     session::Session,
+    tapped::Tapped,
 };
 use crate::{
     proxy::{
@@ -34,6 +35,7 @@ pub(super) fn serve(
 ) -> impl Future<Output = Result<Response<ResponseBody>, BodyError>> {
     let connection = &session.connection;
     add(&connection.requests, 1);
+    let tapped = Tapped::begin(connection, &request);
     let port = connection.port();
     port.stats.requests.fetch_add(1, Ordering::Relaxed);
     let grpc = headers::is_grpc(request.headers());
@@ -45,6 +47,7 @@ pub(super) fn serve(
     async move {
         let outcome = match read {
             Ok((mut exchange, head)) => {
+                exchange.tap(tapped.as_ref());
                 let outcome = stages(&mut exchange, head).await;
                 if outcome.is_err() && session.http2 {
                     Rc::clone(&exchange.source).discard();
@@ -53,7 +56,11 @@ pub(super) fn serve(
             }
             Err(failure) => Err(failure),
         };
-        Ok(answer(&session, &port, outcome, grpc))
+        let response = answer(&session, &port, outcome, grpc, tapped.as_deref());
+        Ok(match tapped {
+            None => response,
+            Some(tapped) => tapped.watch(response),
+        })
     }
 }
 
@@ -63,6 +70,7 @@ fn answer(
     port: &ServicePort,
     outcome: Result<Response<ResponseBody>, Failure>,
     grpc: bool,
+    tapped: Option<&Tapped>,
 ) -> Response<ResponseBody> {
     let mut close = session.connection.stopping() >= Stop::Closing;
     let mut response = match outcome {
@@ -70,6 +78,9 @@ fn answer(
         Err(failure) => {
             let failure = session.bad_body().map_or(failure, Failure::BadRequest);
             close |= failure.ends_connection();
+            if let Some(tapped) = tapped {
+                tapped.refused(&failure);
+            }
             refuse(session, port, &failure, grpc)
         }
     };

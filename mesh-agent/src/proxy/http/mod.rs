@@ -23,6 +23,7 @@ mod send;
 mod server;
 mod session;
 mod source;
+mod tapped;
 mod unseen;
 mod verdict;
 
