@@ -83,7 +83,7 @@ fn consistent_hash_of_100_000_clients() {
 
 /// The better of two by chance, as the hooks compare them.
 fn better(draw: u64, cost: impl Fn(u32) -> Cost, count: u32) -> u32 {
-    let (first, second) = least::pair(draw, count).unwrap();
+    let (first, second) = least::pair(draw, count).expect("there are slots");
     if cost(second).beats(cost(first)) { second } else { first }
 }
 

@@ -77,7 +77,13 @@ fn rates() -> Result<()> {
     let refused = printed.lines().find(|line| line.contains("Non-2xx")).context("refusals")?;
     let refused: f64 = refused.rsplit(' ').next().unwrap_or("").parse()?;
     let passed = all - refused;
-    ensure!((380.0..=460.0).contains(&passed), "{passed} passed:\n{printed}");
+    let took =
+        printed.lines().find_map(|line| line.split_once(" requests in ")?.1.split_once("s,"));
+    let seconds: f64 = took.context("wrk's time")?.0.parse()?;
+    let due = 20.0 + 100.0 * seconds;
+    eprintln!("{passed} of {due} passed");
+    // A machine that stalls loses some of what was due; none gets more.
+    ensure!((0.95 * due..=1.01 * due).contains(&passed), "{passed} of {due} passed:\n{printed}");
     let counted = metric(&agent, &["mesh_over_limit_total", "\"load\"", "rate-limited"])?;
     ensure!(counted >= refused, "{counted} counted of {refused}");
 
@@ -138,15 +144,16 @@ fn bandwidth_is_held_and_shared() -> Result<()> {
     let server = Nginx::start(&world.backend("one")?)?;
     server.serve("big", &vec![b'x'; 64 * 1024 * 1024])?;
     let client = world.client("client")?;
-    let cases: Vec<_> = [("tcp", 1), ("tcp", 4), ("tcp", 32), ("http", 1), ("http", 32)]
-        .into_iter()
-        .enumerate()
-        .map(|(index, (protocol, count))| {
-            let name = format!("{protocol}{count}");
-            let way = (protocol, "proxy");
-            (Service::new(&name, 20 + index as u8, way, [&server.pod], 80), count)
-        })
-        .collect();
+    let cases: Vec<_> =
+        [("tcp", 1), ("tcp", 4), ("tcp", 32), ("http", 1), ("http", 4), ("http", 32)]
+            .into_iter()
+            .enumerate()
+            .map(|(index, (protocol, count))| {
+                let name = format!("{protocol}{count}");
+                let way = (protocol, "proxy");
+                (Service::new(&name, 20 + index as u8, way, [&server.pod], 80), count)
+            })
+            .collect();
     let policy = "{bandwidth: {download: 1MiB}}";
     let services: String = cases.iter().map(|(service, _)| service.under(policy)).collect();
     let agent = Agent::start(&world, &services)?;
@@ -175,7 +182,7 @@ fn bandwidth_is_held_and_shared() -> Result<()> {
             total / limit,
             least / (limit / f64::from(*count))
         );
-        ensure!((0.8..=1.1).contains(&(total / limit)), "{}: {line}", service.name);
+        ensure!((0.9..=1.05).contains(&(total / limit)), "{}: {line}", service.name);
         ensure!(least > 0.5 * limit / f64::from(*count), "{}: unfair: {line}", service.name);
     }
     Ok(())

@@ -68,16 +68,18 @@ fn sink(pod: &Pod) -> Result<Process> {
 
 /// Bytes per second of each connection, over a while.
 fn rates(client: &Pod, address: &str, way: &str, connections: &str) -> Result<Vec<f64>> {
-    let seen = client.run("python3", ["-c", MOVE, address, way, connections, "1"])?;
+    let seen = client.run("python3", ["-c", MOVE, address, way, connections, "1.5"])?;
     seen.split_whitespace().map(|rate| rate.parse().context("a rate")).collect()
 }
 
-/// A busy machine may stall: it never sends more for it.
+/// A busy machine may stall: it never sends more for it. Over five seconds, and
+/// from below as well, `cargo xtask demo --scenario flow` holds the five percent.
 fn check(what: &str, rates: &[f64]) {
     let total: f64 = rates.iter().sum();
-    assert!((0.8 * LIMIT..1.08 * LIMIT).contains(&total), "{what}: {total}");
     let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let fair = total / rates.len() as f64;
+    eprintln!("{what}: {:.3} of the limit, least {:.2} of its share", total / LIMIT, least / fair);
+    assert!((0.9 * LIMIT..1.05 * LIMIT).contains(&total), "{what}: {total}");
     assert!(least > fair / 2.0, "{what}: {least} of {fair}");
 }
 
@@ -91,10 +93,14 @@ fn it_holds_however_many_connections_share_it() -> Result<()> {
     let service = Service::new("bulk", 43, ("tcp", "kernel"), [&server], 7);
     let policy = "{bandwidth: {upload: 4MiB, download: 4MiB}}";
     let _agent = Agent::start(&world, &service.under(policy))?;
-    for (way, address) in [("up", service.ip4().to_string()), ("down", service.ip6().to_string())] {
-        for number in ["1", "32"] {
-            check(&format!("{way} {number}"), &rates(&client, &address, way, number)?);
-        }
+    let (ip4, ip6) = (service.ip4().to_string(), service.ip6().to_string());
+    for number in ["1", "4", "32"] {
+        let (up, down) = std::thread::scope(|scope| {
+            let up = scope.spawn(|| rates(&client, &ip4, "up", number));
+            (rates(&client, &ip6, "down", number), up.join().expect("no panic"))
+        });
+        check(&format!("up {number}"), &up?);
+        check(&format!("down {number}"), &down?);
     }
     Ok(())
 }

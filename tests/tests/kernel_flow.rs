@@ -68,7 +68,7 @@ fn new_connections_keep_to_the_rate_of_the_service_and_of_each_client() -> Resul
     // 100 per second and the burst; the machine may be slow, never fast.
     let seen = knock(&one, &service, "3", false)?;
     let allowed = 20.0 + 100.0 * seen.seconds;
-    assert!((allowed * 0.9..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
+    assert!((allowed * 0.95..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
     assert_eq!(seen.errors, ["EAGAIN"]);
     assert!(reason(&agent, "rate-limited")? > 0);
 
@@ -83,7 +83,7 @@ fn new_connections_keep_to_the_rate_of_the_service_and_of_each_client() -> Resul
     })?;
     for (made, seconds) in [(seen.made, seen.seconds), printed] {
         let allowed = 20.0 + 100.0 * seconds;
-        assert!((allowed * 0.9..=allowed + 1.0).contains(&made), "{made} of {allowed}");
+        assert!((allowed * 0.95..=allowed + 1.0).contains(&made), "{made} of {allowed}");
     }
 
     // A trial refuses nothing.
@@ -108,7 +108,7 @@ fn new_flows_of_udp_keep_to_the_rate() -> Result<()> {
     let _agent = Agent::start(&world, &service.under(policy))?;
     let seen = knock(&client, &service, "2", true)?;
     let allowed = 20.0 + 100.0 * seen.seconds;
-    assert!((allowed * 0.9..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
+    assert!((allowed * 0.95..=allowed + 1.0).contains(&seen.made), "{} of {allowed}", seen.made);
     assert_eq!(seen.errors, ["EAGAIN"]);
     Ok(())
 }
