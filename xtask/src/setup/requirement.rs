@@ -41,8 +41,9 @@ const fn program(
 }
 
 /// All of it. A package is named once, here.
-const ALL: [Requirement; 19] = [
+const ALL: [Requirement; 20] = [
     program("cc", &["gcc", "libc6-dev"], Purpose::Build, "links every Rust program"),
+    program("make", &["make"], Purpose::Build, "builds the agent's allocator"),
     Requirement {
         name: "rustc for BPF",
         used_for: "compiles the kernel programs",
