@@ -20,7 +20,8 @@ pub struct Event {
     pub bytes_sent: u64,
     pub bytes_received: u64,
     pub srtt_us: u32,
-    pub zero: u32,
+    /// Of an ejection: [`crate::backend::cause`].
+    pub cause: u32,
 }
 
 /// Values of [`Event::kind`].
@@ -32,7 +33,8 @@ pub mod kind {
     pub const CLOSED: u32 = 2;
     /// A connection of the kernel path was never established: all but the bytes.
     pub const FAILED: u32 = 3;
-    /// A backend was ejected: `service`, `backend`, `backend_address`, `duration_ns`.
+    /// A backend was ejected: `service`, `backend`, `backend_address`,
+    /// `duration_ns`, `cause`.
     pub const EJECTED: u32 = 4;
     /// It came back: `service`, `backend`, `backend_address`.
     pub const RETURNED: u32 = 5;

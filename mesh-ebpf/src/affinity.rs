@@ -1,5 +1,5 @@
 //! Session affinity: a client keeps its backend until it has been silent for
-//! the service's time, or the backend is ejected or no longer picked from.
+//! the service's time, or the backend is ejected, full or no longer picked from.
 
 use mesh_common::{
     affinity::{Affinity, AffinityKey},
@@ -11,7 +11,7 @@ use mesh_common::{
 
 use crate::{
     backend::backend,
-    eject,
+    eject, limit,
     maps::{AFFINITIES, SLOTS},
 };
 
@@ -37,7 +37,9 @@ pub fn kept<'a>(
     let slot = unsafe { SLOTS.get(slot) }?;
     // SAFETY: live map values.
     unsafe {
-        if eject::access(backend(id)?, Some(policy), now) != Access::Open {
+        if eject::access(backend(id)?, Some(policy), now) != Access::Open
+            || limit::is_full(id, policy)
+        {
             return None;
         }
         (*found).used_ns = now;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::SockAddrContext;
 use mesh_common::{
-    connection::ReverseKey,
+    connection::{ReverseKey, With},
     frontend::{Frontend, FrontendKey, UDP, on_agent_failure, path},
     policy::Policy,
     reason::Reason,
@@ -16,7 +16,7 @@ use crate::{
     context::{self, Family, Verdict},
     count, dns, limit, log,
     maps::{REVERSE, SETTINGS},
-    pick, scope, storage, timeouts,
+    pick, scope, storage, timeouts, udp,
 };
 
 #[inline(always)]
@@ -129,7 +129,9 @@ fn to_backend<F: Family>(
         return Err(Reason::NoBackend);
     }
     if protocol == UDP {
-        opened(ctx, socket);
+        show_the_original(ctx, socket);
+        let with = With { service: socket.service, backend: socket.backend };
+        udp::deals_with(ctx, with, &socket.original);
     } else {
         timeouts::before(ctx, policy, socket);
     }
@@ -138,17 +140,12 @@ fn to_backend<F: Family>(
     Ok(())
 }
 
-/// What the lifecycle of TCP does later.
+/// A connected socket may still ask `recvfrom` who an answer is from.
 #[inline(always)]
-fn opened(ctx: &SockAddrContext, socket: &Socket) {
-    // A connected socket may still ask recvfrom() who the answer is from.
+fn show_the_original(ctx: &SockAddrContext, socket: &Socket) {
     let key = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
     // An LRU map makes room for itself; where even that fails, answers show
     // the backend's address instead of the virtual one.
     let original = socket.original;
     let _ = REVERSE.insert(key, original, 0);
-    if let Some(backend) = backend::backend(socket.backend) {
-        // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*backend).opened, 1) };
-    }
 }

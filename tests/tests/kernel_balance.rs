@@ -281,3 +281,34 @@ fn what_ends_unseen_is_taken_off_the_counts() -> Result<()> {
     held.kill9()?;
     wait(0)
 }
+
+/// An instance at its limit is no place to keep to: the limit of one that
+/// answers one request at a time stays near its least, 3.
+#[test]
+fn a_client_leaves_its_backend_when_that_is_full() -> Result<()> {
+    let policy = "sessionAffinity: {clientIP: {timeout: 1h}}, adaptiveConcurrency: {}";
+    let scene = Scene::new("kfull", policy)?;
+    let counts = scene.ask(&scene.client, 30)?;
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    let kept = counts.into_keys().next().unwrap_or_default();
+    let index = scene.servers.iter().position(|server| server.pod.name == kept).unwrap_or(0);
+    let own = format!("{}:", scene.servers[index].pod.ip4);
+    // Its limit is in the kernel a moment after the first answers.
+    std::thread::sleep(Duration::from_secs(2));
+    let held = scene.client.spawn("python3", ["-c", HOLD, &scene.service.ip4().to_string()])?;
+    eventually_for(Duration::from_secs(20), "20 connections to be open", || {
+        ensure!(held.log().contains("held"), "{}", held.log());
+        Ok(())
+    })?;
+    let endpoints = scene.agent.json(["endpoints", "web"])?;
+    let all = endpoints.as_array().cloned().unwrap_or_default();
+    let open = |kept: bool| -> u64 {
+        let of = all.iter().filter(|one| {
+            one["address"].as_str().is_some_and(|address| address.starts_with(&own)) == kept
+        });
+        of.filter_map(|endpoint| endpoint["inFlight"].as_u64()).sum()
+    };
+    assert!((1..=10).contains(&open(true)), "{endpoints}");
+    assert_eq!(open(true) + open(false), 20, "{endpoints}");
+    Ok(())
+}

@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
-use mesh_tests::{Agent, Pod, Process, Service, World, eventually_for, output, server::Fickle};
+use mesh_tests::{
+    Agent, Pod, Process, Service, World, eventually_for, output,
+    server::{Fickle, Mood},
+};
 use nix::sys::signal::Signal;
 
 /// Connects all the time and prints a line for each: when, how long it took,
@@ -113,6 +116,7 @@ fn a_killed_instance_costs_no_more_than_the_threshold() -> Result<()> {
     let before = scene.seen(0).len();
     scene.servers[0].process.kill9()?;
     scene.logged("ejected on the kernel path", 1)?;
+    scene.logged("connects failed in a row, on the kernel path", 1)?;
     let ejected = scene.seen(0).len();
     // Those that were refused before it was ejected, and a reset one.
     let failed = scene.seen(before);
@@ -183,6 +187,7 @@ fn resets_before_the_answer_eject() -> Result<()> {
     scene.servers[2].process.kill9()?;
     let resetter = scene.servers[2].pod.spawn("python3", ["-c", RESETTER])?;
     scene.logged("ejected on the kernel path", 2)?;
+    scene.logged("connections broke before an answer, in a row, on the kernel path", 1)?;
     let from = scene.seen(0).len();
     scene.wait("a probe that is reset", from, |seen| {
         seen.iter().any(|attempt| attempt.what == "!ECONNRESET")
@@ -220,8 +225,59 @@ fn a_frozen_instance_is_left_out_once_clients_gave_up() -> Result<()> {
     // on an instance that used to answer.
     scene.servers[0].process.signal(Signal::SIGSTOP)?;
     scene.logged("ejected on the kernel path", 1)?;
+    let why = "clients got no answer and gave up, in a row, on the kernel path";
+    scene.logged(why, 1)?;
+    let endpoints = scene.agent.json(["endpoints", "web"])?;
+    assert!(endpoints.to_string().contains(why), "{endpoints}");
     let from = scene.seen(0).len();
     scene.wait("traffic without it", from, |seen| seen.len() > 60)?;
     scene.servers[0].process.signal(Signal::SIGCONT)?;
     scene.logged("back in service on the kernel path", 1)
+}
+
+/// Has one answer, then sends ten requests and aborts each before its answer:
+/// `SO_LINGER` 0 makes the kernel send a reset. Then it begins ten connects, and
+/// gives them up at once.
+const ABORTS: &str = r#"
+import socket, struct, sys
+for number in range(12):
+    one = socket.create_connection((sys.argv[1], 80), 5)
+    one.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    if number < 2:
+        while one.recv(4096):
+            pass
+    else:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+for number in range(10):
+    one = socket.socket()
+    one.setblocking(False)
+    one.connect_ex((sys.argv[1], 80))
+    one.close()
+"#;
+
+#[test]
+fn what_a_client_aborts_is_no_failure_of_the_instance() -> Result<()> {
+    let world = World::new("kabort")?;
+    let servers = ["one", "two"].map(|name| Fickle::start(&world.backend(name)?));
+    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+    for server in &servers {
+        server.be(Mood { delay: Duration::from_millis(300), ..Mood::default() })?;
+    }
+    let client = world.client("client")?;
+    let pods = servers.iter().map(|server| &server.pod);
+    let service = Service::new("web", 20, ("tcp", "kernel"), pods, 80);
+    let agent = Agent::start(&world, &service.under(&format!("{{{POLICY}}}")))?;
+    agent.wait_for(&client)?;
+    client.run("python3", ["-c", ABORTS, &service.ip4().to_string()])?;
+    let status = agent.json(["status"])?;
+    let reasons = status["reasons"].as_array().cloned().unwrap_or_default();
+    let count = |name: &str| {
+        let found = reasons.iter().find(|reason| reason["name"] == name);
+        found.and_then(|reason| reason["count"].as_u64())
+    };
+    assert_eq!(count("ejected").unwrap_or(0), 0, "{reasons:?}");
+    assert_eq!(count("ejection-capped").unwrap_or(0), 0, "{reasons:?}");
+    assert!(count("balanced").is_some_and(|count| count >= 22), "{reasons:?}");
+    Ok(())
 }

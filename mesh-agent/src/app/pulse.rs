@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{agent::Agent, namespaces::Missing};
 use crate::{
     admin::AgentState,
-    datapath::{Event, Events, Heartbeat, Record},
-    health::Health,
+    datapath::{Event, Events, Heartbeat, Record, ejected_for},
+    health::{Cause, Health},
     net,
 };
 
@@ -70,13 +70,14 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
         Event::Closed(record) => log_access(agent, &record, "closed"),
         Event::Failed(record) => log_access(agent, &record, "connect failed"),
         Event::Ejected(record) => {
-            log_health(agent, &record, "ejected on the kernel path");
+            let why = ejected_for(record.cause);
+            log_health(agent, &record, Some(why), "ejected on the kernel path");
             note_health(agent, &record, |health, now| {
-                health.set_kernel_ejected(now.saturating_add(record.duration_ns));
+                health.set_kernel_ejected(now.saturating_add(record.duration_ns), why);
             });
         }
         Event::Returned(record) => {
-            log_health(agent, &record, "back in service on the kernel path");
+            log_health(agent, &record, None, "back in service on the kernel path");
             note_health(agent, &record, Health::set_returned);
         }
     }
@@ -98,11 +99,12 @@ fn note_health(agent: &Agent, record: &Record, note: impl FnOnce(&Health, u64)) 
     }
 }
 
-fn log_health(agent: &Agent, record: &Record, what: &'static str) {
+fn log_health(agent: &Agent, record: &Record, why: Option<Cause>, what: &'static str) {
     let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
     tracing::info!(
         service = service.map(|(name, ..)| name.to_string()),
         instance = %record.backend_address.to_socket_addr(),
+        cause = why.map(Cause::text),
         exile_ms = record.duration_ns / 1_000_000,
         "{what}"
     );
