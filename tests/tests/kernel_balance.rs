@@ -312,3 +312,37 @@ fn a_client_leaves_its_backend_when_that_is_full() -> Result<()> {
     assert_eq!(open(true) + open(false), 20, "{endpoints}");
     Ok(())
 }
+
+/// Something is in the way of the programs that time answers: all that depends
+/// on them is named, until they are there.
+#[test]
+fn answers_that_cannot_be_timed_are_a_degradation() -> Result<()> {
+    let scene = Scene::new("kuntimed", "loadBalancer: {algorithm: roundRobin}")?;
+    let status = scene.agent.json(["status"])?;
+    let hooks = status["hooks"].as_array().cloned().unwrap_or_default();
+    let pin = hooks.iter().find(|hook| hook["hook"] == "sock_ops");
+    let pin = pin.and_then(|hook| hook["pinned"].as_str()).unwrap_or_default();
+    let obstacle = pin.replace("sock_ops", "ingress");
+    ensure!(obstacle != pin, "{status}");
+    std::fs::create_dir(&obstacle)?;
+    scene.agent.reload(&with(&scene.service, "loadBalancer: leastResponseTime"))?;
+    let wait = |what: &str, is: &dyn Fn(&serde_json::Value) -> bool| {
+        eventually_for(Duration::from_secs(20), what, || {
+            let status = scene.agent.json(["status"])?;
+            ensure!(is(&status), "{} {}", status["degraded"], status["hooks"]);
+            Ok(())
+        })
+    };
+    wait("a degradation", &|status| {
+        let text = status["degraded"].to_string();
+        text.contains("leastResponseTime") && text.contains("adaptiveConcurrency")
+    })?;
+    let logged = scene.agent.log().matches("the programs that time answers failed").count();
+    assert_eq!(logged, 1, "once, however often it is tried");
+    std::fs::remove_dir(&obstacle)?;
+    wait("its end", &|status| {
+        let hooks = status["hooks"].as_array().cloned().unwrap_or_default();
+        let timed = hooks.iter().any(|hook| hook["hook"] == "ingress" && hook["ok"] == true);
+        timed && status["degraded"].as_array().is_some_and(Vec::is_empty)
+    })
+}

@@ -169,7 +169,7 @@ fn untimed(error: &str) -> String {
     format!(
         "attaching or detaching the programs that time answers failed ({error}): on the kernel \
          path leastResponseTime goes by handshakes, adaptiveConcurrency sets no new limits, and \
-         of a connection that had an answer before no missing answer is seen; tried again twice \
-         a second"
+         of a connection that had an answer before no missing answer is seen; tried again with \
+         every heartbeat"
     )
 }
