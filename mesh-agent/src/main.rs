@@ -6,9 +6,6 @@ use mesh_agent::cli;
 
 /// The proxy makes and drops small buffers on every core; the system's
 /// allocator would have them wait for each other.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let result = cli::main(std::env::args_os());
     if let Err(error) = &result {

@@ -36,6 +36,7 @@ pub mod selective;
 pub mod service;
 pub mod settings;
 pub mod socket;
+pub mod unreached;
 
 /// Marks a type as plain bytes for aya, which only the agent links.
 macro_rules! plain_bytes {

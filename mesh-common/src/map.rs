@@ -42,9 +42,11 @@ pub const PACED: &str = "PACED";
 pub const ENDS: &str = "ENDS";
 /// Pods that are captured, by the id of their cgroup, see [`crate::selective`].
 pub const CAPTURED: &str = "CAPTURED";
+/// Which backends a client could not connect to, see [`crate::unreached`].
+pub const UNREACHED: &str = "UNREACHED";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 25] = [
+pub const ALL: [&str; 26] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -70,6 +72,7 @@ pub const ALL: [&str; 25] = [
     PACED,
     ENDS,
     CAPTURED,
+    UNREACHED,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -95,6 +98,7 @@ pub mod capacity {
     pub const ENDS: usize = 4_096;
     /// A node has a few hundred pods at most.
     pub const CAPTURED: usize = 4_096;
+    pub const UNREACHED: usize = 16_384;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

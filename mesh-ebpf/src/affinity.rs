@@ -13,6 +13,7 @@ use crate::{
     backend::backend,
     eject, limit,
     maps::{AFFINITIES, SLOTS},
+    unreached,
 };
 
 /// The slot of the backend that this client keeps to.
@@ -37,7 +38,9 @@ pub fn kept<'a>(
     let slot = unsafe { SLOTS.get(slot) }?;
     // SAFETY: live map values.
     unsafe {
-        if eject::access(backend(id)?, Some(policy), now) != Access::Open
+        let backend = backend(id)?;
+        if eject::access(backend, Some(policy), now) != Access::Open
+            || unreached::by(netns, backend, id, Some(policy), now)
             || limit::is_full(id, policy)
         {
             return None;

@@ -21,6 +21,7 @@ use crate::{
     count,
     maps::TIERS,
     report::{WAKE, report},
+    unreached,
 };
 
 /// What connections and requests of a failing backend count as in its response
@@ -165,8 +166,35 @@ pub unsafe fn failed(
         let Some(policy) = policy.filter(|policy| policy.flags & flag::EJECT != 0) else { return };
         if socket.probe != 0 {
             send_away(backend, socket.backend, policy, why, socket.probe, now);
-        } else if counts(backend, socket) && is_enough(backend, policy, why) {
-            with_a_seat(backend, socket, policy, why, now);
+        } else if counts(backend, socket) {
+            if why == cause::CONNECT {
+                unreached::note(socket, now);
+            }
+            if is_enough(backend, policy, why) {
+                with_a_seat(backend, socket.backend, &seat(socket), policy, why, now);
+            }
+        }
+    }
+}
+
+/// A client whose own connect failed there passes the backend over: its turn
+/// counts as one more connect that failed, so that a client alone ejects it as
+/// soon as many do.
+///
+/// # Safety
+/// As for [`access`].
+#[inline(always)]
+pub unsafe fn passed_over(
+    backend: *mut Backend,
+    id: u32,
+    seat: &TierKey,
+    policy: &Policy,
+    now: u64,
+) {
+    // SAFETY: as the caller says.
+    unsafe {
+        if is_enough(backend, policy, cause::CONNECT) {
+            with_a_seat(backend, id, seat, policy, cause::CONNECT, now);
         }
     }
 }
@@ -193,18 +221,23 @@ unsafe fn is_enough(backend: *mut Backend, policy: &Policy, why: u16) -> bool {
 /// # Safety
 /// As for [`access`].
 #[inline(always)]
-unsafe fn with_a_seat(backend: *mut Backend, socket: &Socket, policy: &Policy, why: u16, now: u64) {
-    let tier = usize::from(socket.tier).min(MAX_TIERS - 1);
-    let Some(ejected) = ejected_of(TierKey { service: socket.service, tier: tier as u32 }) else {
-        return;
-    };
+unsafe fn with_a_seat(
+    backend: *mut Backend,
+    id: u32,
+    seat: &TierKey,
+    policy: &Policy,
+    why: u16,
+    now: u64,
+) {
+    let tier = seat.tier as usize;
+    let Some(ejected) = ejected_of(seat) else { return };
     // SAFETY: a live map value; and as the caller says.
     unsafe {
         // Counted first: of two that fail at a time only one finds the last seat.
         if count::add(ejected, 1) >= u64::from(policy.max_ejected[tier & (MAX_TIERS - 1)]) {
             count::take_back(ejected);
             count::reason(Reason::EjectionCapped);
-        } else if send_away(backend, socket.backend, policy, why, 0, now) {
+        } else if send_away(backend, id, policy, why, 0, now) {
             (*backend).tier = tier as u16;
         } else {
             count::take_back(ejected);
@@ -212,8 +245,20 @@ unsafe fn with_a_seat(backend: *mut Backend, socket: &Socket, policy: &Policy, w
     }
 }
 
+/// Where a backend that this connection went to counts when it is ejected.
 #[inline(always)]
-fn ejected_of(key: TierKey) -> Option<*mut u64> {
+fn seat(socket: &Socket) -> TierKey {
+    tier(socket.service, u32::from(socket.tier))
+}
+
+/// Far tiers share the last.
+#[inline(always)]
+pub fn tier(service: u32, tier: u32) -> TierKey {
+    TierKey { service, tier: tier.min(MAX_TIERS as u32 - 1) }
+}
+
+#[inline(always)]
+fn ejected_of(key: &TierKey) -> Option<*mut u64> {
     const NOT_OVER_ANOTHER: u64 = 1;
     if TIERS.get_ptr_mut(key).is_none() {
         let _ = TIERS.insert(key, 0, NOT_OVER_ANOTHER);
@@ -282,7 +327,7 @@ unsafe fn tell(kind: u32, backend: *const Backend, id: u32, why: u16, exile_ns: 
             event.backend_address = (*backend).address;
         }
         event.backend = id;
-        event.cause = u32::from(why);
+        event.reason = u32::from(why);
         event.duration_ns = exile_ns;
     });
 }

@@ -15,7 +15,7 @@ use mesh_common::{
     address::Address,
     backend::{Backend, cause},
     connection::{Connection, With},
-    event::kind,
+    event::{Event, kind},
     frontend::TCP,
     policy::Policy,
     reason::Reason,
@@ -26,7 +26,7 @@ use crate::{
     backend, count, eject, log,
     maps::{CONNECTIONS, ORIGINALS, SERVICES},
     pace,
-    report::{NO_WAKEUP, report},
+    report::{self, NO_WAKEUP, WAKE, report},
     storage, timeouts,
 };
 
@@ -166,6 +166,12 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
                 (*backend).ewma = (*backend).ewma.observe(handshake, now);
                 eject::connected(backend, socket, now);
             }
+            if report::tapped(now) {
+                report(kind::OPENED, WAKE, |event| {
+                    describe(event, socket, client);
+                    event.duration_ns = handshake;
+                });
+            }
             if socket.probe != 0 {
                 // So that an answer is noticed before the connection ends.
                 let flags = load!(ctx, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_RTT_CB_FLAG;
@@ -208,6 +214,19 @@ impl Seen {
     }
 }
 
+/// Whose connection it is, and where it leads.
+#[inline(always)]
+fn describe(event: &mut Event, socket: &Socket, client: Address) {
+    event.pid = socket.pid;
+    event.netns = socket.netns;
+    event.cgroup = socket.cgroup;
+    event.service = socket.service;
+    event.backend = socket.backend;
+    event.original = socket.original;
+    event.backend_address = socket.actual;
+    event.client = client;
+}
+
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     let reached = socket.stage;
@@ -237,19 +256,18 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     let seen = Seen::read(ctx, now.saturating_sub(socket.opened_ns));
-    report(if failed { kind::FAILED } else { kind::CLOSED }, NO_WAKEUP, |event| {
-        event.pid = socket.pid;
-        event.netns = socket.netns;
-        event.cgroup = socket.cgroup;
-        event.service = socket.service;
-        event.backend = socket.backend;
-        event.original = socket.original;
-        event.backend_address = socket.actual;
-        event.duration_ns = seen.duration_ns;
-        event.bytes_sent = seen.bytes_sent;
-        event.bytes_received = seen.bytes_received;
-        event.srtt_us = seen.srtt_us;
-    });
+    if report::closes(now) {
+        let client = client(ctx);
+        let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+        report(if failed { kind::FAILED } else { kind::CLOSED }, NO_WAKEUP, |event| {
+            describe(event, socket, client);
+            event.duration_ns = seen.duration_ns;
+            event.bytes_sent = seen.bytes_sent;
+            event.bytes_received = seen.bytes_received;
+            event.srtt_us = seen.srtt_us;
+            event.reset = broken.into();
+        });
+    }
     if let Some(backend) = backend::backend(socket.backend) {
         // SAFETY: a live map value.
         let answers = unsafe { (*backend).answered } > 0;

@@ -34,6 +34,7 @@ mod scope;
 mod storage;
 mod timeouts;
 mod udp;
+mod unreached;
 
 use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops},

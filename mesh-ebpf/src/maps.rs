@@ -22,6 +22,7 @@ use mesh_common::{
     service::Service,
     settings::Settings,
     socket::{Original, OriginalKey, Socket},
+    unreached::UnreachedKey,
 };
 
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -106,3 +107,6 @@ pub static ENDS: LruHashMap<EndsKey, GroupKey, { capacity::ENDS }> = LruHashMap:
 
 #[btf_map]
 pub static CAPTURED: HashMap<u64, u32, { capacity::CAPTURED }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static UNREACHED: LruHashMap<UnreachedKey, u64, { capacity::UNREACHED }> = LruHashMap::new();

@@ -20,6 +20,7 @@ use crate::{
     backend::{backend, policy, service},
     count, eject, limit,
     maps::{LOOKUPS, SLOTS},
+    unreached,
 };
 
 /// How often the algorithm is asked again when what it picked is ejected.
@@ -122,16 +123,19 @@ unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
         each(frontend, search.turn, attempt - ASKED)
     };
     let Some(slot) = slot(frontend, index) else { return 0 };
-    let luck = luck(frontend, search.client, slot.backend);
-    let judgement = match mesh_judge(slot.backend, frontend.service, luck, search.now) {
-        judgement::SLOW => Judgement::Slow,
-        judgement::FULL => Judgement::Full,
-        judgement::EJECTED => Judgement::Ejected,
-        probe => {
-            search.probe = probe;
-            Judgement::Use
-        }
-    };
+    let luck = luck(frontend, search.client, slot.backend) << 16;
+    let luck_and_tier = luck | u32::from(slot.tier);
+    let netns = search.client.netns;
+    let judgement =
+        match mesh_judge(slot.backend, frontend.service, luck_and_tier, netns, search.now) {
+            judgement::SLOW => Judgement::Slow,
+            judgement::FULL => Judgement::Full,
+            judgement::EJECTED => Judgement::Ejected,
+            probe => {
+                search.probe = probe;
+                Judgement::Use
+            }
+        };
     u64::from(search.seen.judged(index, judgement))
 }
 
@@ -272,14 +276,20 @@ mod judgement {
     pub const EJECTED: u64 = 3;
 }
 
-/// Whether a backend may be used. `luck` is a number of 16 bits, against which a
-/// slow start is held.
+/// Whether a backend may be used by the client. The upper half of `luck_and_tier`
+/// is a number by chance, against which a slow start is held.
 ///
 /// A function of its own, with nothing but numbers coming in, is verified once
 /// and not for every path that leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mesh_judge(id: u32, service: u32, luck: u32, now: u64) -> u64 {
+pub extern "C" fn mesh_judge(
+    id: u32,
+    service: u32,
+    luck_and_tier: u32,
+    netns: u64,
+    now: u64,
+) -> u64 {
     let (Some(policy), Some(backend)) = (policy(service), backend(id)) else {
         return judgement::USE;
     };
@@ -288,8 +298,15 @@ pub extern "C" fn mesh_judge(id: u32, service: u32, luck: u32, now: u64) -> u64 
         match eject::access(backend, Some(policy), now) {
             Access::Closed => judgement::EJECTED,
             Access::Probe => eject::claim(backend, id, policy, now).unwrap_or(judgement::EJECTED),
+            Access::Open if unreached::by(netns, backend, id, Some(policy), now) => {
+                let seat = eject::tier(service, luck_and_tier & 0xffff);
+                eject::passed_over(backend, id, &seat, policy, now);
+                judgement::EJECTED
+            }
             Access::Open if limit::is_full(id, policy) => judgement::FULL,
-            Access::Open if luck as u16 <= share(backend, policy, now) => judgement::USE,
+            Access::Open if (luck_and_tier >> 16) as u16 <= share(backend, policy, now) => {
+                judgement::USE
+            }
             Access::Open => judgement::SLOW,
         }
     }

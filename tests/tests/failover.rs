@@ -1,284 +1,218 @@
-//! Instances that fail under constant load from a pod, on the proxy path.
+//! Instances that fail under constant load from pods, on both paths: how many
+//! requests it costs, and how they come back.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use mesh_tests::{Agent, Pod, Process, Service, World, eventually, example, server::Moody, text};
+use mesh_tests::{Agent, Attempt, Load, Trio, answers, eventually, link, server::Mood};
 use nix::sys::signal::Signal;
 
 /// Everything short, so that a test is.
-const POLICY: &str = "failover: {base: 500ms, max: 2s}, \
+const PROXY: &str = "failover: {base: 500ms, max: 2s}, \
     retry: {on: [connect-failure, refused-stream, reset, gateway-error], perTryTimeout: 400ms}";
 
-/// Three instances behind one service, and a pod that asks for it.
-struct Scene {
-    agent: Agent,
-    client: Pod,
-    servers: Vec<Moody>,
-    service: Service,
-    _world: World,
+/// How many failures eject is what it always is: 3 connects, 5 responses.
+const KERNEL: &str = "failover: {base: 1s, max: 2s}, timeout: {connect: 300ms}";
+const RESPONSES: usize = 5;
+const EJECTED: &str = "ejected on the kernel path";
+
+/// What happens to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The process is gone: its kernel refuses.
+    Killed,
+    /// The process stands still: its kernel goes on taking connections.
+    Frozen,
+    /// Its link is down: packets vanish.
+    CutOff,
+    /// It answers 503; on the kernel path, which reads no answers, it resets.
+    Failing,
+    /// Every answer takes longer than anybody waits.
+    Slow,
 }
 
-fn scene(name: &str, policy: &str) -> Result<Scene> {
-    let world = World::new(name)?;
-    let servers = ["one", "two", "three"].map(|name| Moody::start(&world.backend(name)?));
-    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
-    let client = world.client("client")?;
-    let service = web(servers.iter().map(|server| &server.pod));
-    let agent = Agent::start(&world, &with(&service, policy))?;
-    agent.wait_for(&client)?;
-    Ok(Scene { agent, client, servers, service, _world: world })
-}
+const FAULTS: [Fault; 5] =
+    [Fault::Killed, Fault::Frozen, Fault::CutOff, Fault::Failing, Fault::Slow];
 
-/// One address for each instance: two would be two instances that fail together.
-fn web<'a>(pods: impl Iterator<Item = &'a Pod>) -> Service {
-    let mut service = Service::new("web", 20, ("http", "proxy"), pods, 80);
-    service.instances.retain(std::net::SocketAddr::is_ipv4);
-    service
-}
-
-fn with(service: &Service, policy: &str) -> String {
-    let ours = "algorithm: roundRobin}";
-    service.to_string().replace(ours, &format!("{ours}, {policy}"))
-}
-
-/// Asks without pause from several connections until it is told to stop, and
-/// prints how often it got what.
-const LOAD: &str = r#"
-import collections, http.client, os, sys, threading, time
-
-address, method, stop = sys.argv[1:]
-body = b"x" * 5000 if method == "POST" else None
-counts, lock = collections.Counter(), threading.Lock()
-end = time.monotonic() + 30
-
-def ask():
-    connection = http.client.HTTPConnection(address, 80, timeout=10)
-    while not os.path.exists(stop) and time.monotonic() < end:
-        try:
-            connection.request(method, "/", body)
-            answer = connection.getresponse()
-            text = answer.read().decode().strip()
-            outcome = "%d %s" % (answer.status, text)
-        except Exception as error:
-            outcome = repr(error)
-            connection.close()
-        with lock:
-            counts[outcome] += 1
-        time.sleep(0.002)
-
-threads = [threading.Thread(target=ask) for _ in range(6)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-for outcome, count in counts.items(): print(count, outcome)
-"#;
-
-/// Load that goes on until it is ended.
-struct Load<'a> {
-    client: &'a Pod,
-    process: Process,
-}
-
-impl<'a> Load<'a> {
-    fn start(scene: &'a Scene, method: &str) -> Result<Self> {
-        let client = &scene.client;
-        let stop = client.folder.join("stop").display().to_string();
-        let address = scene.service.ip4().to_string();
-        let process = client.spawn("python3", ["-c", LOAD, &address, method, &stop])?;
-        let load = Self { client, process };
-        // Under way everywhere before anything happens.
-        for server in &scene.servers {
-            eventually("load on every instance", || {
-                let seen = server.requests();
-                if seen > 20 { Ok(()) } else { Err(seen) }
-            })?;
+impl Fault {
+    fn begin(self, trio: &mut Trio, victim: usize, failing: u16) -> Result<()> {
+        let server = &mut trio.servers[victim];
+        match self {
+            Self::Killed => server.process.kill9(),
+            Self::Frozen => server.process.signal(Signal::SIGSTOP),
+            Self::CutOff => link(&server.pod, "down"),
+            Self::Failing => server.be(Mood { status: failing, ..Mood::default() }),
+            Self::Slow => server.be(Mood { delay: Duration::from_secs(2), ..Mood::default() }),
         }
-        Ok(load)
     }
 
-    /// Outcomes by how often they came.
-    fn end(mut self) -> Result<BTreeMap<String, usize>> {
-        self.client.file("stop", "")?;
-        ensure!(self.process.wait()?.success(), "{}", self.process.log());
-        let printed = self.process.log();
-        let lines = printed.lines().filter_map(|line| line.split_once(' '));
-        Ok(lines
-            .filter_map(|(count, outcome)| Some((outcome.to_owned(), count.parse().ok()?)))
-            .collect())
+    fn end(self, trio: &mut Trio, victim: usize) -> Result<()> {
+        let server = &mut trio.servers[victim];
+        match self {
+            Self::Killed => server.restart(),
+            Self::Frozen => server.process.signal(Signal::SIGCONT),
+            Self::CutOff => link(&server.pod, "up"),
+            Self::Failing | Self::Slow => server.be(Mood::default()),
+        }
     }
 }
 
-/// Nothing but 200s.
-fn no_failure(outcomes: &BTreeMap<String, usize>, agent: &Agent) -> Result<()> {
-    let failed: Vec<_> = outcomes.iter().filter(|(text, _)| !text.starts_with("200 ")).collect();
-    ensure!(failed.is_empty(), "{failed:?} of {outcomes:?}\n{}", agent.log());
-    Ok(())
-}
-
-impl Scene {
-    fn wait_for_metric(&self, name: &str, pod: &Pod, wanted: f64) -> Result<()> {
-        wait_for_metric(&self.agent, name, &[format!("instance=\"{}:", pod.ip4)], wanted)
-    }
-}
-
-/// Until the metric that has all these labels has this value.
-fn wait_for_metric(agent: &Agent, name: &str, labels: &[String], wanted: f64) -> Result<()> {
-    let url = format!("http://{}/metrics", agent.http());
-    eventually(&format!("{name}{labels:?} to be {wanted}"), || {
-        let mut command = Command::new("curl");
-        command.args(["--silent", "--show-error", "--fail", &url]);
-        let page = text(command)?;
-        let line = (page.lines())
-            .find(|line| line.starts_with(name) && labels.iter().all(|one| line.contains(one)));
-        let value: Option<f64> = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
-        ensure!(value == Some(wanted), "it is {value:?}; its log:\n{}", agent.log());
+/// Waits until `endpoints` says so of a server.
+fn wait_for_state(trio: &Trio, victim: usize, state: &str) -> Result<()> {
+    eventually(&format!("{} to be {state}", Trio::NAMES[victim]), || {
+        let view = trio.view(&trio.servers[victim])?;
+        ensure!(view["state"] == state, "{view}; its log:\n{}", trio.agent.log());
         Ok(())
     })
 }
 
-const EJECTED: &str = "mesh_instance_ejected{";
-
-#[test]
-fn an_instance_that_answers_503_and_one_that_is_killed_cost_no_request() -> Result<()> {
-    let mut scene = scene("failkill", POLICY)?;
-    let load = Load::start(&scene, "GET")?;
-    let sick = &scene.servers[1];
-    sick.set_sick(true)?;
-    scene.wait_for_metric(EJECTED, &sick.pod, 1.0)?;
-    sick.set_sick(false)?;
-    scene.wait_for_metric(EJECTED, &sick.pod, 0.0)?;
-    scene.servers[0].process.signal(Signal::SIGKILL)?;
-    scene.wait_for_metric(EJECTED, &scene.servers[0].pod, 1.0)?;
-    let before = scene.servers[2].requests();
-    eventually("the others to carry all", || {
-        let more = scene.servers[2].requests() - before;
-        if more > 100 { Ok(()) } else { Err(more) }
-    })?;
-    let outcomes = load.end()?;
-    no_failure(&outcomes, &scene.agent)?;
-    scene.servers[0].process.kill9()
+fn all_three_answer(load: &Load) -> Result<()> {
+    load.wait("all three to answer", load.seen().len(), |seen| answers(seen).len() == 3)
 }
 
-#[test]
-fn an_instance_that_is_cut_off_costs_no_request_and_returns() -> Result<()> {
-    let scene = scene("failcut", POLICY)?;
-    let victim = &scene.servers[0].pod;
-    let load = Load::start(&scene, "GET")?;
-    victim.shell("ip link set eth0 down")?;
-    scene.wait_for_metric(EJECTED, victim, 1.0)?;
-    victim.shell("ip link set eth0 up")?;
-    scene.wait_for_metric(EJECTED, victim, 0.0)?;
-    let before = scene.servers[0].requests();
-    eventually("it to serve again", || {
-        if scene.servers[0].requests() > before + 5 { Ok(()) } else { Err("nothing yet") }
-    })?;
-    no_failure(&load.end()?, &scene.agent)
+fn failed(seen: &[Attempt]) -> Vec<&Attempt> {
+    seen.iter().filter(|attempt| attempt.failed()).collect()
 }
 
-#[test]
-fn a_frozen_instance_costs_posts_a_try_and_their_bodies_are_sent_again() -> Result<()> {
-    let scene = scene("failfreeze", POLICY)?;
-    let victim = &scene.servers[0];
-    let load = Load::start(&scene, "POST")?;
-    victim.process.signal(Signal::SIGSTOP)?;
-    scene.wait_for_metric(EJECTED, &victim.pod, 1.0)?;
-    victim.process.signal(Signal::SIGCONT)?;
-    scene.wait_for_metric(EJECTED, &victim.pod, 0.0)?;
-    let outcomes = load.end()?;
-    no_failure(&outcomes, &scene.agent)?;
-    ensure!(outcomes.keys().all(|text| text.ends_with(" 5000")), "whole bodies: {outcomes:?}");
+/// Nothing but 200s.
+fn no_failure(load: &Load, agent: &Agent) -> Result<()> {
+    let seen = load.seen();
+    let failed = failed(&seen);
+    ensure!(failed.is_empty(), "{failed:?} of {}\n{}", seen.len(), agent.log());
     Ok(())
 }
 
 #[test]
-fn exactly_one_probe_brings_an_instance_back() -> Result<()> {
-    let scene = scene("failprobe", POLICY)?;
-    let victim = &scene.servers[0];
-    let load = Load::start(&scene, "GET")?;
-    victim.set_sick(true)?;
-    scene.wait_for_metric(EJECTED, &victim.pod, 1.0)?;
-    // Those that were under way are done.
-    eventually("nothing to be under way there", || {
-        let log = victim.process.log();
-        let count = |what: &str| log.lines().filter(|line| *line == what).count();
-        if count("begun") == count("done") { Ok(()) } else { Err("still busy") }
-    })?;
-    let before = victim.requests();
-    victim.set_slow(true)?;
-    victim.set_sick(false)?;
-    scene.wait_for_metric(EJECTED, &victim.pod, 0.0)?;
-    let log = victim.process.log();
-    let mut lines = log.lines().filter(|line| matches!(*line, "begun" | "done")).skip(2 * before);
-    ensure!(lines.next() == Some("begun"), "{log}");
-    ensure!(lines.next() == Some("done"), "one request alone decides: {log}");
-    victim.set_slow(false)?;
-    no_failure(&load.end()?, &scene.agent)
+fn no_fault_costs_a_request_on_the_proxy_path() -> Result<()> {
+    let mut trio = Trio::ip4("failproxy", ("http", "proxy"), PROXY)?;
+    let load = Load::keeping(&trio.client, &trio.address(), "GET", 6)?;
+    all_three_answer(&load)?;
+    for (fault, victim) in FAULTS.into_iter().zip([0, 1, 2, 0, 1]) {
+        fault.begin(&mut trio, victim, 503)?;
+        let begun = Instant::now();
+        wait_for_state(&trio, victim, "ejected")?;
+        eprintln!("proxy path, {fault:?}: none goes there after {:?}", begun.elapsed());
+        let from = load.seen().len();
+        load.wait("the others to carry all", from, |seen| {
+            // Those that were under way there are done with their tries by then.
+            seen.len() > 100 && !answers(&seen[50..]).contains_key(Trio::NAMES[victim])
+        })?;
+        fault.end(&mut trio, victim)?;
+        wait_for_state(&trio, victim, "available")?;
+        all_three_answer(&load)?;
+        no_failure(&load, &trio.agent)?;
+    }
+    Ok(())
 }
 
-/// What is checked stands where the agent is, on the loopback address: pods have
-/// no way to it, nor it to them.
 #[test]
-fn active_checks_of_all_kinds_take_out_who_fails_them() -> Result<()> {
-    let world = World::new("failcheck")?;
-    let port = |base: u16| base + world.lane();
-    let (well, sick, grpc, nobody) = (port(18_100), port(18_110), port(18_120), port(18_130));
-    let start = |program: &str, arguments: &[&str]| {
-        let mut command = world.command(program, 60)?;
-        command.args(arguments);
-        Process::start(program, command, world.folder().join("servers.log"))
-    };
-    let web = |port: u16| {
-        let folder = world.folder().join(format!("web{port}"));
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("healthz"), "well")?;
-        let (number, path) = (port.to_string(), folder.display().to_string());
-        let server = ["-m", "http.server", &number, "--bind", "127.0.0.1", "--directory", &path];
-        anyhow::Ok((start("python3", &server)?, folder.join("healthz")))
-    };
-    let (_well, _) = web(well)?;
-    let (sick_server, file) = web(sick)?;
-    let program = example("grpc")?.display().to_string();
-    let _grpc = start(&program, &["server", "serving", &grpc.to_string()])?;
+fn each_client_meets_a_dead_instance_once_on_the_kernel_path() -> Result<()> {
+    on_the_kernel_path("faildead", &[Fault::Killed, Fault::CutOff, Fault::Failing])
+}
 
-    let service = |name: &str, number, ports: &[u16], check: &str| {
-        let mut service = Service::new(name, number, ("http", "proxy"), [], 80);
-        service.instances = ports.iter().map(|&port| ([127, 0, 0, 1], port).into()).collect();
-        let policy = format!(
-            "locality: {{panicThreshold: 0%}}, \
-             healthCheck: {{{check}, interval: 100ms, timeout: 2s, unhealthy: 2}}"
+#[test]
+fn a_silent_instance_is_left_out_once_clients_gave_up_on_the_kernel_path() -> Result<()> {
+    on_the_kernel_path("failsilent", &[Fault::Frozen, Fault::Slow])
+}
+
+fn on_the_kernel_path(name: &str, faults: &[Fault]) -> Result<()> {
+    let mut trio = Trio::ip4(name, ("tcp", "kernel"), KERNEL)?;
+    let mut clients = vec![trio.client.clone()];
+    for name in ["second", "third"] {
+        clients.push(trio.world.client(name)?);
+    }
+    let loads = clients.iter().map(|client| Load::connecting(client, &trio.address(), 1));
+    let loads = loads.collect::<Result<Vec<_>>>()?;
+    for (&fault, victim) in faults.iter().zip(0..) {
+        loads.iter().try_for_each(all_three_answer)?;
+        let before: Vec<_> = loads.iter().map(|load| load.seen().len()).collect();
+        let ejections = trio.times_logged(EJECTED);
+        fault.begin(&mut trio, victim, 0)?;
+        let begun = Instant::now();
+        trio.logged(EJECTED, ejections + 1)?;
+        let ejected = begun.elapsed();
+        // No exile is over yet: nothing of this is a probe's.
+        let seen: Vec<_> =
+            loads.iter().zip(&before).map(|(load, &before)| load.since(before)).collect();
+        let connects = seen.iter().map(|seen| seen.iter().filter(|one| one.failed_to_connect()));
+        let connects: Vec<_> = connects.map(Iterator::count).collect();
+        let others = seen.iter().map(|seen| failed(seen).len()).sum::<usize>()
+            - connects.iter().sum::<usize>();
+        eprintln!(
+            "kernel path, {fault:?}: failed connects {connects:?}, other failures {others}, \
+             none goes there after {ejected:?}"
         );
-        with(&service, &policy)
-    };
-    let services = [
-        service("byhttp", 20, &[well, sick], "http: {path: /healthz, status: 200-299}"),
-        service("bygrpc", 21, &[well, grpc], "grpc: {}"),
-        service("bytcp", 22, &[sick, nobody], "tcp: {}"),
-    ];
-    let agent = Agent::start(&world, &services.concat())?;
-    let available = |service: &str, port: u16, wanted: f64| {
-        let labels = [format!("service=\"{service}\""), format!("instance=\"127.0.0.1:{port}\"")];
-        wait_for_metric(&agent, "mesh_instance_available{", &labels, wanted)
-    };
-    available("byhttp", well, 1.0)?;
-    available("byhttp", sick, 1.0)?;
-    available("bygrpc", grpc, 1.0)?;
-    available("bygrpc", well, 0.0)?;
-    available("bytcp", sick, 1.0)?;
-    available("bytcp", nobody, 0.0)?;
-    fs::remove_file(&file)?;
-    available("byhttp", sick, 0.0)?;
-    available("bytcp", sick, 1.0)?;
-    fs::write(&file, "well again")?;
-    available("byhttp", sick, 1.0)?;
-    // It runs below `timeout`, which hands this on.
-    sick_server.signal(nix::sys::signal::Signal::SIGTERM)?;
-    available("bytcp", sick, 0.0)?;
-    available("byhttp", sick, 0.0)?;
-    // Nobody is asked any more: it counts as healthy.
-    agent.reload(&services.concat().replace("tcp: {}, interval", "http: {path: /}, interval"))?;
-    available("bytcp", nobody, 0.0)?;
-    let unchecked = with(&Service::new("bytcp", 22, ("http", "proxy"), [], 80), "onRemoval: keep")
-        .replace("        []", &format!("        - {{address: 127.0.0.1, port: {nobody}}}"));
-    agent.reload(&unchecked)?;
-    available("bytcp", nobody, 1.0)
+        ensure!(connects.iter().all(|&failed| failed <= 1), "{fault:?}: {seen:?}");
+        // Who was connected when it happened; and where connects succeed, as many
+        // as eject, and who was under way meanwhile.
+        let most = match fault {
+            Fault::Killed | Fault::CutOff => loads.len(),
+            Fault::Frozen | Fault::Failing | Fault::Slow => RESPONSES + loads.len() - 1,
+        };
+        ensure!(others <= most, "{fault:?}: {seen:?}");
+        let from: Vec<_> = loads.iter().map(|load| load.seen().len()).collect();
+        if fault == Fault::Killed {
+            // While it is dead, each exile ends with exactly one probe.
+            trio.logged(EJECTED, ejections + 2)?;
+        }
+        fault.end(&mut trio, victim)?;
+        wait_for_state(&trio, victim, "available")?;
+        loads.iter().try_for_each(all_three_answer)?;
+        let after = loads.iter().zip(from).flat_map(|(load, from)| load.since(from));
+        let after: Vec<_> = after.filter(Attempt::failed).collect();
+        let probes = trio.times_logged(EJECTED) - ejections - 1;
+        match fault {
+            Fault::Killed => ensure!(after.len() == probes, "{probes} probes: {after:?}"),
+            // Those that were under way, and the probes.
+            _ => ensure!(after.len() <= probes + loads.len(), "{probes} probes: {after:?}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bodies_are_sent_again() -> Result<()> {
+    let mut trio = Trio::ip4("failpost", ("http", "proxy"), PROXY)?;
+    let load = Load::keeping(&trio.client, &trio.address(), "POST", 6)?;
+    all_three_answer(&load)?;
+    Fault::Frozen.begin(&mut trio, 0, 0)?;
+    wait_for_state(&trio, 0, "ejected")?;
+    Fault::Frozen.end(&mut trio, 0)?;
+    wait_for_state(&trio, 0, "available")?;
+    no_failure(&load, &trio.agent)?;
+    let seen = load.seen();
+    let whole = |attempt: &Attempt| attempt.what.ends_with("-5000");
+    ensure!(seen.iter().all(whole), "not whole: {:?}", seen.iter().find(|one| !whole(one)));
+    Ok(())
+}
+
+/// An instance that takes 300 ms for an answer is probed: until it has given it,
+/// no second request goes there.
+fn one_probe_decides(name: &str, way: (&'static str, &'static str), policy: &str) -> Result<()> {
+    let mut trio = Trio::ip4(name, way, policy)?;
+    let load = Load::connecting(&trio.client, &trio.address(), 6)?;
+    all_three_answer(&load)?;
+    Fault::Failing.begin(&mut trio, 0, if way.1 == "proxy" { 503 } else { 0 })?;
+    wait_for_state(&trio, 0, "ejected")?;
+    let well = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let victim = &trio.servers[0];
+    victim.be(Mood { delay: Duration::from_millis(300), ..Mood::default() })?;
+    wait_for_state(&trio, 0, "available")?;
+    let seen = victim.seen();
+    let answered: Vec<_> =
+        seen.iter().filter(|seen| seen.at > well && seen.status == 200).collect();
+    ensure!(answered.len() >= 2, "back without an answer: {seen:?}");
+    ensure!(answered[0].begun && !answered[1].begun, "one alone decides: {answered:?}");
+    victim.be(Mood::default())?;
+    all_three_answer(&load)
+}
+
+#[test]
+fn exactly_one_probe_brings_an_instance_back_on_the_proxy_path() -> Result<()> {
+    one_probe_decides("probeproxy", ("http", "proxy"), PROXY)
+}
+
+#[test]
+fn exactly_one_probe_brings_an_instance_back_on_the_kernel_path() -> Result<()> {
+    one_probe_decides("probekernel", ("tcp", "kernel"), KERNEL)
 }

@@ -1,246 +1,128 @@
-//! Failing instances of the kernel path: left out after a few failures, tried
-//! again by one connection.
+//! What the hooks decide by themselves of instances that fail. Faults of all
+//! kinds, on both paths, stand in `failover.rs`.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mesh_tests::{
-    Agent, Pod, Process, Service, World, eventually_for, output,
-    server::{Fickle, Mood},
-};
-use nix::sys::signal::Signal;
+use mesh_tests::{Attempt, Load, Trio, answers, link, server::Mood};
 
-/// Connects all the time and prints a line for each: when, how long it took,
-/// and who answered or what went wrong.
-const LOAD: &str = r#"
-import errno, socket, sys, time
-while True:
-    start = time.monotonic()
-    try:
-        connection = socket.socket()
-        connection.settimeout(1.5)
-        connection.connect((sys.argv[1], 80))
-        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        body = b"".join(iter(lambda: connection.recv(4096), b""))
-        what = body.split()[-1].decode()
-    except OSError as error:
-        what = "!" + errno.errorcode.get(error.errno, repr(error))
-    finally:
-        connection.close()
-    print("%.3f %.3f %s" % (start, time.monotonic() - start, what), flush=True)
-    time.sleep(0.01)
-"#;
+const EJECTED: &str = "ejected on the kernel path";
+const RETURNED: &str = "back in service on the kernel path";
 
-struct Scene {
-    servers: Vec<Fickle>,
-    agent: Agent,
-    load: Process,
-    _client: Pod,
-    _world: World,
+const POLICY: &str = "timeout: {connect: 300ms}, slowStart: {window: 1s}, \
+    failover: {base: 2s, max: 4s}";
+
+fn scene(name: &str) -> Result<(Trio, Load)> {
+    let trio = Trio::new(name, ("tcp", "kernel"), POLICY)?;
+    let load = Load::connecting(&trio.client, &trio.address(), 1)?;
+    load.wait("all three to answer", 0, |seen| answers(seen).len() == 3)?;
+    Ok((trio, load))
 }
 
-#[derive(Clone, Debug)]
-struct Attempt {
-    took: f64,
-    what: String,
+fn failed(seen: &[Attempt]) -> Vec<&Attempt> {
+    seen.iter().filter(|attempt| attempt.failed()).collect()
 }
 
-impl Scene {
-    fn new(name: &str, policy: &str) -> Result<Self> {
-        let world = World::new(name)?;
-        let servers = ["one", "two", "three"].map(|name| Fickle::start(&world.backend(name)?));
-        let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
-        let client = world.client("client")?;
-        let pods = servers.iter().map(|server| &server.pod);
-        let service = Service::new("web", 20, ("tcp", "kernel"), pods, 80);
-        let agent = Agent::start(&world, &service.under(&format!("{{{policy}}}")))?;
-        agent.wait_for(&client)?;
-        let load = client.spawn("python3", ["-c", LOAD, &service.ip4().to_string()])?;
-        let scene = Self { servers, agent, load, _client: client, _world: world };
-        scene.wait("all three to answer", 0, |seen| answers(seen).len() == 3)?;
-        Ok(scene)
-    }
-
-    fn seen(&self, from: usize) -> Vec<Attempt> {
-        let log = self.load.log();
-        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        (whole.lines().skip(from))
-            .filter_map(|line| {
-                let mut fields = line.split(' ').skip(1);
-                let took = fields.next()?.parse().ok()?;
-                Some(Attempt { took, what: fields.next()?.to_owned() })
-            })
-            .collect()
-    }
-
-    /// Waits for what is seen from the `from`th attempt on.
-    fn wait(&self, what: &str, from: usize, is: impl Fn(&[Attempt]) -> bool) -> Result<()> {
-        eventually_for(Duration::from_secs(40), what, || {
-            let seen = self.seen(from);
-            let last = &seen[seen.len().saturating_sub(20)..];
-            ensure!(is(&seen), "{} attempts, the last: {last:?}", seen.len());
-            Ok(())
-        })
-    }
-
-    /// Waits until the agent has logged this so often.
-    fn logged(&self, text: &str, times: usize) -> Result<()> {
-        eventually_for(Duration::from_secs(40), text, || {
-            let log = self.agent.log();
-            let found = log.lines().filter(|line| line.contains(text)).count();
-            ensure!(found >= times, "{found} times");
-            Ok(())
-        })
-    }
-}
-
-fn answers(seen: &[Attempt]) -> BTreeMap<&str, usize> {
-    let mut counts = BTreeMap::new();
-    for attempt in seen.iter().filter(|attempt| !attempt.what.starts_with('!')) {
-        *counts.entry(attempt.what.as_str()).or_insert(0) += 1;
-    }
-    counts
-}
-
-fn failures(seen: &[Attempt]) -> Vec<&Attempt> {
-    seen.iter().filter(|attempt| attempt.what.starts_with('!')).collect()
-}
-
-const POLICY: &str = "loadBalancer: {algorithm: roundRobin}, timeout: {connect: 300ms}, \
-    slowStart: {window: 1s}, \
-    failover: {consecutiveFailures: 2, base: 2s, max: 4s}";
-
+/// Three connects in a row eject; the turns that the client passes over, once it
+/// has failed there, count.
 #[test]
-fn a_killed_instance_costs_no_more_than_the_threshold() -> Result<()> {
-    let mut scene = Scene::new("kkill", POLICY)?;
-    let before = scene.seen(0).len();
-    scene.servers[0].process.kill9()?;
-    scene.logged("ejected on the kernel path", 1)?;
-    scene.logged("connects failed in a row, on the kernel path", 1)?;
-    let ejected = scene.seen(0).len();
-    // Those that were refused before it was ejected, and a reset one.
-    let failed = scene.seen(before);
-    let failed = failures(&failed);
-    assert!((2..=3).contains(&failed.len()), "{failed:?}");
-    // While it is dead each exile ends with exactly one probe: two of them.
-    scene.logged("ejected on the kernel path", 3)?;
-    let seen = scene.seen(ejected);
-    assert!((1..=3).contains(&failures(&seen).len()), "{:?}", failures(&seen));
-    assert!(!answers(&seen).contains_key("one"));
+fn a_client_alone_meets_a_killed_instance_once() -> Result<()> {
+    let (mut trio, load) = scene("kkill")?;
+    let before = load.seen().len();
+    trio.servers[0].process.kill9()?;
+    trio.logged(EJECTED, 1)?;
+    trio.logged("connects failed in a row, on the kernel path", 1)?;
+    let ejected = load.seen().len();
+    let seen = load.since(before);
+    let connects = seen.iter().filter(|attempt| attempt.failed_to_connect()).count();
+    ensure!(connects == 1, "{:?}", failed(&seen));
+    // A request that was under way when it died may be lost as well.
+    ensure!(failed(&seen).len() <= 2, "{:?}", failed(&seen));
+    // While it is dead each exile ends with exactly one probe.
+    trio.logged(EJECTED, 3)?;
+    load.wait("two probes", ejected, |seen| failed(seen).len() >= 2)?;
+    let seen = load.since(ejected);
+    ensure!(failed(&seen).len() == trio.times_logged(EJECTED) - 1, "{:?}", failed(&seen));
+    ensure!(!answers(&seen).contains_key("one"));
     // It comes back by itself, and gets its share.
-    scene.servers[0].restart()?;
-    scene.logged("back in service on the kernel path", 1)?;
-    let back = scene.seen(0).len();
-    scene.wait("its share", back + 150, |seen| {
+    trio.servers[0].restart()?;
+    trio.logged(RETURNED, 1)?;
+    let back = load.seen().len();
+    load.wait("its share", back + 100, |seen| {
         seen.len() > 60 && answers(seen).get("one").is_some_and(|&n| n * 100 / seen.len() > 20)
     })?;
-    let after = scene.seen(back);
-    assert!(failures(&after).is_empty(), "{:?}", failures(&after));
+    let after = load.since(back);
+    ensure!(failed(&after).is_empty(), "{:?}", failed(&after));
     Ok(())
 }
 
 #[test]
 fn an_unreachable_instance_costs_the_connect_timeout() -> Result<()> {
-    let scene = Scene::new("kcut", POLICY)?;
-    let before = scene.seen(0).len();
-    let netns = scene.servers[1].pod.netns.clone();
-    link(&netns, "down")?;
-    scene.logged("ejected on the kernel path", 1)?;
-    let seen = scene.seen(before);
-    let failed = failures(&seen);
-    assert!((2..=3).contains(&failed.len()), "{failed:?}");
-    // Set on the socket: neither the minutes of the kernel, nor the client's 1.5 s.
-    for attempt in failed {
-        let quick = attempt.what == "!EHOSTUNREACH";
-        assert!((quick || attempt.took > 0.2) && attempt.took < 1.4, "{attempt:?}");
-    }
-    let ejected = scene.seen(0).len();
-    scene.wait("traffic without it", ejected, |seen| seen.len() > 60)?;
-    link(&netns, "up")?;
-    scene.logged("back in service on the kernel path", 1)?;
-    let back = scene.seen(0).len();
-    scene.wait("all three to answer", back, |seen| answers(seen).len() == 3)
-}
-
-fn link(netns: &str, state: &str) -> Result<()> {
-    let mut command = Command::new("ip");
-    command.args(["-n", netns, "link", "set", "eth0", state]);
-    let output = output(command)?;
-    ensure!(output.status.success(), "{output:?}");
-    Ok(())
-}
-
-/// Answers no request, but resets the connection once it has one.
-const RESETTER: &str = r#"
-import socket, struct
-server = socket.create_server(("", 80), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-while True:
-    connection, _ = server.accept()
-    connection.recv(1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-"#;
-
-#[test]
-fn resets_before_the_answer_eject() -> Result<()> {
-    let mut scene = Scene::new("kreset", POLICY)?;
-    scene.servers[2].process.kill9()?;
-    let resetter = scene.servers[2].pod.spawn("python3", ["-c", RESETTER])?;
-    scene.logged("ejected on the kernel path", 2)?;
-    scene.logged("connections broke before an answer, in a row, on the kernel path", 1)?;
-    let from = scene.seen(0).len();
-    scene.wait("a probe that is reset", from, |seen| {
-        seen.iter().any(|attempt| attempt.what == "!ECONNRESET")
-    })?;
-    drop(resetter);
-    scene.servers[2].restart()?;
-    scene.logged("back in service on the kernel path", 1)?;
-    let back = scene.seen(0).len();
-    scene.wait("all three to answer", back, |seen| answers(seen).len() == 3)
+    let (trio, load) = scene("kcut")?;
+    let before = load.seen().len();
+    link(&trio.servers[1].pod, "down")?;
+    trio.logged(EJECTED, 1)?;
+    let seen = load.since(before);
+    let connects: Vec<_> = seen.iter().filter(|attempt| attempt.failed_to_connect()).collect();
+    // Set on the socket: neither the minutes of the kernel, nor the client's 1.2 s.
+    ensure!(connects.len() == 1, "{:?}", failed(&seen));
+    let attempt = connects[0];
+    let quick = attempt.what.ends_with("!EHOSTUNREACH");
+    ensure!((quick || attempt.took > 0.2) && attempt.took < 1.1, "{attempt:?}");
+    link(&trio.servers[1].pod, "up")?;
+    trio.logged(RETURNED, 1)?;
+    load.wait("all three to answer", load.seen().len(), |seen| answers(seen).len() == 3)
 }
 
 #[test]
 fn when_all_fail_they_are_used_all_the_same() -> Result<()> {
-    let mut scene = Scene::new("kpanic", POLICY)?;
-    for server in &mut scene.servers {
+    let (mut trio, load) = scene("kpanic")?;
+    for server in &mut trio.servers {
         server.process.kill9()?;
     }
     // At most one of three leaves; the others go on refusing.
-    scene.logged("ejected on the kernel path", 1)?;
-    let from = scene.seen(0).len();
-    scene.wait("refusals", from, |seen| failures(seen).len() > 30)?;
-    let seen = scene.seen(from);
-    assert!(seen.iter().all(|attempt| attempt.what == "!ECONNREFUSED"), "{seen:?}");
-    for server in &mut scene.servers {
+    trio.logged(EJECTED, 1)?;
+    let from = load.seen().len();
+    load.wait("refusals", from, |seen| failed(seen).len() > 30)?;
+    let seen = load.since(from);
+    ensure!(seen.iter().all(|attempt| attempt.what == "!connect!ECONNREFUSED"), "{seen:?}");
+    for server in &mut trio.servers {
         server.restart()?;
     }
-    let from = scene.seen(0).len();
-    scene.wait("all three to answer", from, |seen| answers(seen).len() == 3)
+    load.wait("all three to answer", load.seen().len(), |seen| answers(seen).len() == 3)
 }
 
+/// By affinity as well: it doesn't hold to an instance that its client just
+/// failed to reach.
 #[test]
-fn a_frozen_instance_is_left_out_once_clients_gave_up() -> Result<()> {
-    let scene = Scene::new("kfrozen", POLICY)?;
-    // Its kernel goes on taking connections: what tells is that clients give up
-    // on an instance that used to answer.
-    scene.servers[0].process.signal(Signal::SIGSTOP)?;
-    scene.logged("ejected on the kernel path", 1)?;
-    let why = "clients got no answer and gave up, in a row, on the kernel path";
-    scene.logged(why, 1)?;
-    let endpoints = scene.agent.json(["endpoints", "web"])?;
-    assert!(endpoints.to_string().contains(why), "{endpoints}");
-    let from = scene.seen(0).len();
-    scene.wait("traffic without it", from, |seen| seen.len() > 60)?;
-    scene.servers[0].process.signal(Signal::SIGCONT)?;
-    scene.logged("back in service on the kernel path", 1)
+fn a_client_with_affinity_leaves_an_instance_that_refused_it() -> Result<()> {
+    let policy = "failover: {consecutiveFailures: {connect: 100}, base: 60s}, \
+        sessionAffinity: {clientIP: {timeout: 1h}}";
+    let mut trio = Trio::ip4("kleave", ("tcp", "kernel"), policy)?;
+    let load = Load::connecting(&trio.client, &trio.address(), 1)?;
+    load.wait("answers", 0, |seen| seen.len() > 20)?;
+    let kept = load.seen();
+    let kept = answers(&kept).keys().next().map(|name| (*name).to_owned()).unwrap_or_default();
+    let index = Trio::NAMES.iter().position(|name| *name == kept).unwrap_or(0);
+    let before = load.seen().len();
+    trio.servers[index].process.kill9()?;
+    load.wait("another to answer", before, |seen| answers(seen).keys().any(|name| *name != kept))?;
+    let from = load.seen().len();
+    load.wait("it to be kept", from, |seen| seen.len() > 40)?;
+    let seen = load.since(before);
+    let connects = seen.iter().filter(|attempt| attempt.failed_to_connect()).count();
+    ensure!(connects == 1, "{:?}", failed(&seen));
+    ensure!(trio.times_logged(EJECTED) == 0, "a hundred were asked for");
+    ensure!(answers(&load.since(from)).len() == 1, "{:?}", answers(&load.since(from)));
+    Ok(())
 }
 
-/// Has one answer, then sends ten requests and aborts each before its answer:
-/// `SO_LINGER` 0 makes the kernel send a reset. Then it begins ten connects, and
-/// gives them up at once.
+/// Has two answers, then sends twenty requests and aborts each before its
+/// answer: `SO_LINGER` 0 makes the kernel send a reset. Then it begins twenty
+/// connects, and gives them up at once.
 const ABORTS: &str = r#"
 import socket, struct, sys
-for number in range(12):
+for number in range(22):
     one = socket.create_connection((sys.argv[1], 80), 5)
     one.sendall(b"GET / HTTP/1.0\r\n\r\n")
     if number < 2:
@@ -249,35 +131,64 @@ for number in range(12):
     else:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     one.close()
-for number in range(10):
+for number in range(20):
     one = socket.socket()
     one.setblocking(False)
     one.connect_ex((sys.argv[1], 80))
     one.close()
 "#;
 
+/// Sends 24 requests at once, and waits for each for 1.2 s at most.
+const WAITS: &str = r#"
+import socket, sys, threading
+def ask():
+    with socket.create_connection((sys.argv[1], 80), 5) as one:
+        one.settimeout(1.2)
+        try:
+            one.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            one.recv(4096)
+        except OSError:
+            pass
+threads = [threading.Thread(target=ask) for _ in range(24)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"#;
+
+/// What the client does isn't the instance's failure; and of what is, it says
+/// what it was.
 #[test]
-fn what_a_client_aborts_is_no_failure_of_the_instance() -> Result<()> {
-    let world = World::new("kabort")?;
-    let servers = ["one", "two"].map(|name| Fickle::start(&world.backend(name)?));
-    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
-    for server in &servers {
-        server.be(Mood { delay: Duration::from_millis(300), ..Mood::default() })?;
+fn failures_are_told_from_aborts_and_from_each_other() -> Result<()> {
+    let mood = |delay, status| Mood { delay: Duration::from_millis(delay), status, workers: 0 };
+    let policy = "failover: {base: 60s, maxEjected: 100%}";
+    let trio = Trio::ip4("kabort", ("tcp", "kernel"), policy)?;
+    let ask = |program| trio.client.run("python3", ["-c", program, &trio.address()]);
+    ask(WAITS)?;
+    for server in &trio.servers {
+        server.be(mood(300, 200))?;
     }
-    let client = world.client("client")?;
-    let pods = servers.iter().map(|server| &server.pod);
-    let service = Service::new("web", 20, ("tcp", "kernel"), pods, 80);
-    let agent = Agent::start(&world, &service.under(&format!("{{{POLICY}}}")))?;
-    agent.wait_for(&client)?;
-    client.run("python3", ["-c", ABORTS, &service.ip4().to_string()])?;
-    let status = agent.json(["status"])?;
+    ask(ABORTS)?;
+    ask(ABORTS)?;
+    let status = trio.agent.json(["status"])?;
     let reasons = status["reasons"].as_array().cloned().unwrap_or_default();
     let count = |name: &str| {
         let found = reasons.iter().find(|reason| reason["name"] == name);
         found.and_then(|reason| reason["count"].as_u64())
     };
-    assert_eq!(count("ejected").unwrap_or(0), 0, "{reasons:?}");
-    assert_eq!(count("ejection-capped").unwrap_or(0), 0, "{reasons:?}");
-    assert!(count("balanced").is_some_and(|count| count >= 22), "{reasons:?}");
+    ensure!(count("ejected") == Some(0), "{reasons:?}");
+    ensure!(count("ejection-capped") == Some(0), "{reasons:?}");
+    ensure!(count("balanced").is_some_and(|count| count >= 100), "{reasons:?}");
+
+    trio.servers[0].be(mood(0, 0))?;
+    ask(WAITS)?;
+    trio.logged("connections broke before an answer, in a row, on the kernel path", 1)?;
+    trio.servers[1].be(mood(4000, 200))?;
+    ask(WAITS)?;
+    let why = "clients got no answer and gave up, in a row, on the kernel path";
+    trio.logged(why, 1)?;
+    ensure!(trio.times_logged(EJECTED) == 2, "{}", trio.agent.log());
+    let endpoints = trio.agent.json(["endpoints", "web"])?;
+    ensure!(endpoints.to_string().contains(why), "{endpoints}");
     Ok(())
 }

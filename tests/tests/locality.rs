@@ -1,10 +1,13 @@
 //! Two clouds of three instances: near ones first, and as they go one by one,
 //! the shares follow Envoy's formula. On both paths.
 
-use anyhow::{Result, bail};
-use mesh_tests::{Agent, Pod, World, server::Fickle};
+use anyhow::{Result, bail, ensure};
+use mesh_tests::{Agent, Load, Pod, World, answers, eventually, eventually_for, server::Fickle};
 
 const NAMES: [&str; 6] = ["a1", "a2", "a3", "g1", "g2", "g3"];
+
+/// All of a cloud may go, and is asked again soon.
+const FAILOVER: &str = "timeout: {connect: 300ms}, failover: {maxEjected: 100%, base: 2s, max: 2s}, slowStart: {window: 1s}";
 
 /// A service whose first three pods are in this node's cloud.
 fn service(pods: &[&Pod], protocol: &str, path: &str, locality: &str) -> String {
@@ -16,7 +19,7 @@ fn service(pods: &[&Pod], protocol: &str, path: &str, locality: &str) -> String 
     format!(
         "  - name: web\n    address: 10.96.0.20\n    hostnames: [web]\n    \
          ports: [{{port: 80, protocol: {protocol}}}]\n    path: {path}\n    endpoints:\n      \
-         static:\n{instances}    policy: {{locality: {locality}}}\n"
+         static:\n{instances}    policy: {{locality: {locality}, {FAILOVER}}}\n"
     )
 }
 
@@ -90,6 +93,62 @@ fn shares_follow_the_formula_on_the_proxy_path() -> Result<()> {
 #[test]
 fn shares_follow_the_formula_on_the_kernel_path() -> Result<()> {
     follows_the_formula("tierskernel", "tcp", "kernel")
+}
+
+/// What stays local when one after the other dies: each is found out by requests
+/// that fail, leaves, and returns by a probe.
+fn follows_the_formula_as_they_die(name: &str, protocol: &str, path: &str) -> Result<()> {
+    let mut scene = Scene::new(name, protocol, path)?;
+    let load = Load::connecting(&scene.client, "10.96.0.20", 2)?;
+    let near = |due: f64| {
+        let what = format!("{due} % to stay local");
+        eventually_for(std::time::Duration::from_secs(30), &what, || -> Result<()> {
+            let from = load.seen().len();
+            load.wait("300 requests", from, |seen| seen.len() >= 300)?;
+            let seen = load.since(from);
+            let counts = answers(&seen);
+            let all: usize = counts.values().sum();
+            let local = counts.iter().filter(|(name, _)| name.starts_with('a'));
+            let local = 100.0 * local.map(|(_, n)| n).sum::<usize>() as f64 / all as f64;
+            // Dead ones are probed now and then.
+            ensure!(all * 100 >= seen.len() * 98, "{} of {} answered", all, seen.len());
+            ensure!((local - due).abs() < 2.5, "{local} %: {counts:?}");
+            eprintln!("{path} path: {local:.1} % stayed local, due were {due} %");
+            Ok(())
+        })
+    };
+    near(100.0)?;
+    for (victim, due) in [93.3, 46.7, 0.0].into_iter().enumerate() {
+        scene.servers[victim].process.kill9()?;
+        near(due)?;
+    }
+    let services = scene.agent.json(["services"])?;
+    ensure!(services[0]["ports"][0]["panic"] == false, "the other cloud is well: {services}");
+    for server in &mut scene.servers[..3] {
+        server.restart()?;
+    }
+    near(100.0)?;
+    let from = load.seen().len();
+    eventually("all three to serve again", || {
+        let seen = load.since(from);
+        let counts = answers(&seen);
+        let back = NAMES[..3].iter().all(|name| counts.get(name) >= Some(&20));
+        if back { Ok(()) } else { Err(format!("{counts:?}")) }
+    })?;
+    let last = load.since(from);
+    let failed: Vec<_> = last.iter().filter(|one| one.failed()).collect();
+    ensure!(failed.is_empty(), "{failed:?}");
+    Ok(())
+}
+
+#[test]
+fn shares_follow_the_formula_as_instances_die_on_the_proxy_path() -> Result<()> {
+    follows_the_formula_as_they_die("tiersdieproxy", "http", "proxy")
+}
+
+#[test]
+fn shares_follow_the_formula_as_instances_die_on_the_kernel_path() -> Result<()> {
+    follows_the_formula_as_they_die("tiersdiekernel", "tcp", "kernel")
 }
 
 #[test]

@@ -140,6 +140,46 @@ fn a_canary_gets_its_share() -> Result<()> {
     Ok(())
 }
 
+/// On an `auto` port an instance is connected to before the request is known;
+/// where its route leads elsewhere, that connection is given up.
+#[test]
+fn a_route_leaves_the_instance_that_was_connected_to_first() -> Result<()> {
+    let world = World::new("reconsider")?;
+    let servers = ["v1", "v2", "other"].map(|name| Nginx::start(&world.backend(name)?));
+    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+    let [v1, v2, other] = [0, 1, 2].map(|index| &servers[index].pod);
+    let client = world.client("client")?;
+    let routes = r#"
+      - matches: [{path: {prefix: /other}}]
+        backends: [{service: ratings, port: 8080}]
+      - backends: [{subset: {version: v2}}]
+    policy: {loadBalancer: {algorithm: roundRobin}}
+"#;
+    let services = services(v1, v2, other, routes);
+    let auto = services.replacen("protocol: http", "protocol: auto", 1);
+    let agent = Agent::start(&world, &auto)?;
+    agent.wait_for(&client)?;
+    // Each over a connection of its own; every second one was opened to v1.
+    for _ in 0..6 {
+        assert_eq!(client.curl(["http://reviews/"])?, "v2\n");
+        assert_eq!(status(&client, &["http://reviews/other"])?, "404");
+        assert_eq!(client.curl(["http://reviews/", "http://reviews/"])?, "v2\nv2\n");
+    }
+    eventually("the requests to be in the logs", || {
+        let seen = [0, 1, 2].map(|index| servers[index].clients().len());
+        if seen == [0, 18, 6] { Ok(()) } else { Err(seen) }
+    })?;
+    let endpoints = agent.json(["endpoints", "reviews"])?;
+    let picks: Vec<_> =
+        endpoints.as_array().into_iter().flatten().map(|view| view["picks"].as_u64()).collect();
+    assert!(picks.iter().all(|&picks| picks >= Some(6)), "v1 was never opened: {endpoints}");
+    eventually("no connection to v1 to be left", || {
+        let open = v1.shell("ss -Htn state established")?;
+        anyhow::ensure!(open.is_empty(), "{open}");
+        Ok(())
+    })
+}
+
 #[test]
 fn redirects_and_header_changes() -> Result<()> {
     let world = World::new("filters")?;

@@ -84,7 +84,7 @@ pub(super) fn by_workload(agent: &Agent) -> BTreeMap<(Workload, String, &'static
 
 /// What the kernel knows of the connections of all captured namespaces, and
 /// the addresses of their UDP sockets.
-fn statistics(agent: &Agent) -> (HashMap<u64, TcpStatistics>, HashMap<u64, SocketAddr>) {
+pub(super) fn statistics(agent: &Agent) -> (HashMap<u64, TcpStatistics>, HashMap<u64, SocketAddr>) {
     let (mut all, mut udp) = (HashMap::new(), HashMap::new());
     for tracked in &agent.namespaces().0 {
         let namespace = &tracked.namespace;
@@ -127,14 +127,14 @@ fn age_ms(opened: std::time::SystemTime) -> u64 {
 }
 
 /// Tells whose sockets are whose.
-struct Clients {
+pub(super) struct Clients {
     /// Pods by the namespaces that they live in.
     pods: HashMap<u64, Arc<Pod>>,
     table: Arc<PodTable>,
 }
 
 impl Clients {
-    fn of(agent: &Agent) -> Self {
+    pub fn of(agent: &Agent) -> Self {
         let namespaces = agent.namespaces();
         let pods = namespaces.0.iter().filter_map(|tracked| {
             Some((tracked.namespace.cookie(), Arc::clone(tracked.pod.as_ref()?)))
@@ -144,23 +144,27 @@ impl Clients {
 
     /// The pod of a socket's namespace, and what the system still knows of the
     /// process.
-    fn who(&self, pid: u32, netns: u64) -> Who {
+    pub fn who(&self, pid: u32, netns: u64) -> Who {
         let read =
             |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let cgroups = read("cgroup");
         let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         // One that was let go has no listener, but may have connections.
         let pod = self.pods.get(&netns).or_else(|| self.table.pod_of(cgroup));
-        Who {
-            pid,
-            process: read("comm").trim().to_owned(),
-            cgroup: cgroup.to_owned(),
-            pod: pod.map(|pod| PodView {
-                namespace: pod.namespace.to_string(),
-                name: pod.name.to_string(),
-                service_account: pod.service_account.to_string(),
-            }),
-            netns,
-        }
+        let pod = pod.map(|pod| view(pod));
+        Who { pid, process: read("comm").trim().to_owned(), cgroup: cgroup.to_owned(), pod, netns }
+    }
+
+    /// The pod that a cgroup is of.
+    pub fn pod_of(&self, cgroup: &str) -> Option<PodView> {
+        self.table.pod_of(cgroup).map(|pod| view(pod))
+    }
+}
+
+fn view(pod: &Pod) -> PodView {
+    PodView {
+        namespace: pod.namespace.to_string(),
+        name: pod.name.to_string(),
+        service_account: pod.service_account.to_string(),
     }
 }

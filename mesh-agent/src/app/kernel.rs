@@ -97,8 +97,14 @@ impl Kernel {
 
     /// Does what is due in the maps, unless somebody is at them: the heartbeat
     /// calls this and must not wait for a large change.
-    pub fn tend(&self, now: Instant) {
+    pub fn tend(&self, now: Instant, tapped: bool) {
         if let Ok(mut tables) = self.tables.try_lock() {
+            if let Err(error) = tables.report_connections(tapped) {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "telling the hooks whether connections are watched failed"
+                );
+            }
             tables.reap(now);
             let timing = tables.times_answers();
             drop(tables);

@@ -25,6 +25,8 @@ mod reload;
 mod removal;
 mod routes;
 mod run;
+mod tap;
+mod traffic;
 mod views;
 mod watch;
 mod watches;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::departures::{Departures, Place, Present};
 use super::agent::Agent;
 use crate::{
-    model::{OnRemoval, Transport},
+    model::{OnRemoval, Protocol, Transport},
     net::{Namespace, SocketKind, destroy},
     registry::{ServicePort, Snapshot},
 };
@@ -96,7 +96,9 @@ async fn end(agent: &Arc<Agent>, snapshot: &Snapshot, due: Vec<(Place, Stay)>) -
         let elsewhere = |port: &Arc<ServicePort>| {
             port.key() != *key && port.endpoints.iter().any(|one| one.address == *instance)
         };
-        if key.2 == Transport::Tcp && !snapshot.ports().any(elsewhere) {
+        // Tunnels are cut already, each by its own service's word.
+        let pooled = stay.port.port.protocol != Protocol::Tcp;
+        if key.2 == Transport::Tcp && pooled && !snapshot.ports().any(elsewhere) {
             sockets.proxied.insert(*instance);
         }
     }

@@ -127,7 +127,7 @@ pub(super) fn of_port(
     with_shares.map(view).collect()
 }
 
-fn endpoint_view(
+pub(super) fn endpoint_view(
     port: &ServicePort,
     endpoint: &Endpoint,
     kernel: &BackendCounters,

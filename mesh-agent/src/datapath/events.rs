@@ -3,7 +3,7 @@
 
 use aya::maps::{MapData, RingBuf};
 pub use mesh_common::event::Event as Record;
-use mesh_common::{backend::cause, event::kind};
+use mesh_common::{backend::cause, event::kind, reason::Reason};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::health::Cause;
@@ -13,6 +13,10 @@ use crate::health::Cause;
 pub enum Event {
     /// A proxied service was asked for where no listener is: open one.
     NoListener { pid: u32, netns: u64 },
+    /// A connection of the kernel path is established, while somebody watches.
+    Opened(Record),
+    /// A `connect` was refused, for this reason, while somebody watches.
+    Refused(Record, &'static str),
     /// A connection of the kernel path ended.
     Closed(Record),
     /// A connection of the kernel path was never established.
@@ -67,6 +71,8 @@ impl Iterator for Events {
             let record = unsafe { item.as_ptr().cast::<Record>().read_unaligned() };
             return Some(match record.kind {
                 kind::NO_LISTENER => Event::NoListener { pid: record.pid, netns: record.netns },
+                kind::OPENED => Event::Opened(record),
+                kind::REFUSED => Event::Refused(record, reason(record.reason)),
                 kind::CLOSED => Event::Closed(record),
                 kind::FAILED => Event::Failed(record),
                 kind::EJECTED => Event::Ejected(record),
@@ -75,4 +81,9 @@ impl Iterator for Events {
             });
         }
     }
+}
+
+fn reason(number: u32) -> &'static str {
+    let known = Reason::ALL.iter().find(|reason| **reason as u32 == number);
+    known.map_or("unknown", |reason| reason.name())
 }

@@ -45,7 +45,7 @@ pub use mesh_common::{
 pub use object::{LoadError, Object};
 pub use originals::Originals;
 pub use pins::{Pins, uninstall};
-pub use place::{cgroup2_mounts, hooked};
+pub use place::{cgroup_names, cgroup2_mounts, hooked};
 pub use plan::PlanError;
 pub use planner::{Change, Planner};
 pub use preflight::{Finding, State, check as preflight, required};

@@ -2,6 +2,7 @@
 
 mod counters;
 mod standing;
+mod tap;
 
 use std::{
     collections::{HashMap as StdHashMap, VecDeque},
@@ -60,6 +61,8 @@ pub struct Tables {
     /// Below which cgroup only captured pods are; as an earlier agent left it
     /// until somebody says otherwise.
     selective: Selective,
+    /// Until when the hooks report connections, by the kernel's clock.
+    tapped_until_ns: u64,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     slots: HashMap<MapData, SlotKey, Slot>,
     backends: HashMap<MapData, u32, Backend>,
@@ -104,6 +107,7 @@ impl Tables {
         let mut tables = Self {
             settings: take_map!(object, map::SETTINGS, Array<_, _>),
             selective: Selective::default(),
+            tapped_until_ns: 0,
             frontends: take_map!(object, map::FRONTENDS, HashMap<_, _, _>),
             slots: take_map!(object, map::SLOTS, HashMap<_, _, _>),
             backends: take_map!(object, map::BACKENDS, HashMap<_, _, _>),
@@ -150,6 +154,7 @@ impl Tables {
             dns_port_be: if settings.dns.enabled { settings.dns.port.to_be() } else { 0 },
             log_level: log_level as u32,
             selective: self.selective,
+            tapped_until_ns: self.tapped_until_ns,
             ..KernelSettings::default()
         };
         if capture.exclude.len() > MAX_EXCLUDES {

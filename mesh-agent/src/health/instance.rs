@@ -101,6 +101,12 @@ impl Health {
             || self.verdict() == Verdict::Unhealthy
     }
 
+    /// Whether the hooks have sent it into an exile that isn't over yet.
+    pub fn is_in_kernel_exile(&self, now: u64) -> bool {
+        self.cause().is_some_and(Cause::is_of_the_kernel)
+            && self.ejected_until().is_some_and(|until| now < until)
+    }
+
     /// From the first moment of an exile until a probe succeeds.
     pub fn is_ejected(&self) -> bool {
         self.exile.load(Ordering::Relaxed) != 0

@@ -95,8 +95,9 @@ enum Entrance {
 /// Builds the port; what was kept of instances that are gone is forgotten.
 pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort {
     let Plan { spec, policy, .. } = plan;
-    let found = find(plan, port, kept);
+    let mut found = find(plan, port, kept);
     kept.flow = kept.flow.renewed(policy);
+    spill_over(plan, &mut found);
     let members: Vec<_> = found.iter().map(Found::member).collect();
     let tiers = Tiers::new(plan.node, &policy.locality, &members);
     let turns = tiers.turns(&members);
@@ -128,6 +129,25 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         outliers: Arc::clone(&kept.outliers),
         budget: Arc::clone(&kept.budget),
         handshakes: Arc::clone(&kept.handshakes),
+    }
+}
+
+/// What the hooks ejected stays in the schedule, so that they bring it back with
+/// no agent. But where there are several tiers its own has to do without it, or
+/// nothing would spill over: there it comes back for its probe.
+fn spill_over(plan: &Plan<'_>, found: &mut [Found<'_>]) {
+    let now = net::monotonic_ns();
+    if !found.iter().any(|one| one.health.is_in_kernel_exile(now)) {
+        return;
+    }
+    let members: Vec<_> = found.iter().map(Found::member).collect();
+    if Tiers::new(plan.node, &plan.policy.locality, &members).tiers.len() < 2 {
+        return;
+    }
+    for one in found.iter_mut().filter(|one| one.health.is_in_kernel_exile(now)) {
+        if one.state == State::Available {
+            one.state = State::Failing;
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::wait_for_port;
 use crate::{pod::Pod, process::Process};
 
-/// Answers each request on port 80 with the name of its pod.
+/// Answers each request on port 80 with the name of its pod, and the length of
+/// the body where there was one.
 #[derive(Debug)]
 pub struct Fickle {
     pub pod: Pod,
@@ -16,11 +17,23 @@ pub struct Fickle {
     log: PathBuf,
 }
 
+/// A request, as the server met it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// Seconds since 1970.
+    pub at: f64,
+    /// Its work began; else it was done.
+    pub begun: bool,
+    /// As in [`Mood`].
+    pub status: u16,
+}
+
 /// How it answers from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mood {
     /// Before each answer.
     pub delay: Duration,
+    /// 0 resets the connection instead of answering.
     pub status: u16,
     /// Requests that are worked on at a time; the others wait. 0: no limit.
     pub workers: u32,
@@ -33,7 +46,7 @@ impl Default for Mood {
 }
 
 const PROGRAM: &str = r#"
-import http.server, os, socket, sys, threading, time
+import http.server, os, socket, struct, sys, threading, time
 
 name, mood, log = sys.argv[1:4]
 log = open(log, "a", buffering=1)
@@ -57,8 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def serve(self):
         global busy
         length = int(self.headers.get("content-length", 0))
-        if length:
-            self.rfile.read(length)
+        size = len(self.rfile.read(length))
         with changed:
             while True:
                 delay, status, workers = now()
@@ -67,14 +79,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 changed.wait(0.1)
             busy += 1
         try:
-            log.write("%.6f %s %s\n" % (time.time(), self.command, self.path))
+            log.write("%.6f begun %d\n" % (time.time(), status))
             if delay:
                 time.sleep(delay)
         finally:
+            log.write("%.6f done %d\n" % (time.time(), status))
             with changed:
                 busy -= 1
                 changed.notify()
-        body = (name + "\n").encode()
+        if not status:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # At once: the server's way to end a connection says goodbye first.
+            os.close(self.connection.detach())
+            self.close_connection = True
+            return
+        body = (name + (" %d" % size if length else "") + "\n").encode()
         self.send_response_only(status)
         self.send_header("content-length", str(len(body)))
         self.send_header("content-type", "text/plain")
@@ -126,11 +145,25 @@ impl Fickle {
         Ok(())
     }
 
-    /// Requests that it has begun to work on, in seconds since 1970.
-    pub fn requests(&self) -> Vec<f64> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+    /// How many requests it has begun to work on.
+    pub fn requests(&self) -> usize {
+        self.seen().iter().filter(|seen| seen.begun).count()
     }
+
+    /// All requests: two entries for each that is done.
+    pub fn seen(&self) -> Vec<Seen> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter_map(seen).collect()
+    }
+}
+
+fn seen(line: &str) -> Option<Seen> {
+    let mut fields = line.split(' ');
+    Some(Seen {
+        at: fields.next()?.parse().ok()?,
+        begun: fields.next()? == "begun",
+        status: fields.next()?.parse().ok()?,
+    })
 }
 
 fn text(mood: Mood) -> String {

@@ -4,15 +4,13 @@ mod bookinfo;
 mod dnsmasq;
 mod fickle;
 pub mod kubernetes;
-mod moody;
 mod nginx;
 mod python;
 
 pub use bookinfo::{Bookinfo, Role};
 pub use dnsmasq::Dnsmasq;
-pub use fickle::{Fickle, Mood};
+pub use fickle::{Fickle, Mood, Seen};
 pub use kubernetes::Kubernetes;
-pub use moody::Moody;
 pub use nginx::Nginx;
 pub use python::Echo;
 

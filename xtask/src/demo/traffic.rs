@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_tests::Pod;
+use mesh_tests::{Attempt, Pod};
 
 use super::report;
 
@@ -116,6 +116,21 @@ fn sample(line: &str) -> Option<Sample> {
 /// All requests, in the order in which they began.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(pub Vec<Sample>);
+
+impl From<&[Attempt]> for Samples {
+    fn from(seen: &[Attempt]) -> Self {
+        let start = seen.iter().map(|one| one.at).reduce(f64::min).unwrap_or(0.0);
+        let sample = |one: &Attempt| Sample {
+            at: one.at - start,
+            milliseconds: one.took * 1000.0,
+            status: if one.failed() { 0 } else { 200 },
+            who: one.what.clone(),
+        };
+        let mut samples: Vec<_> = seen.iter().map(sample).collect();
+        samples.sort_by(|a, b| a.at.total_cmp(&b.at));
+        Self(samples)
+    }
+}
 
 impl Samples {
     pub fn between(&self, from: f64, to: f64) -> Self {

@@ -41,7 +41,7 @@ const fn program(
 }
 
 /// All of it. A package is named once, here.
-const ALL: [Requirement; 18] = [
+const ALL: [Requirement; 19] = [
     program("cc", &["gcc", "libc6-dev"], Purpose::Build, "links every Rust program"),
     Requirement {
         name: "rustc for BPF",
@@ -69,6 +69,7 @@ const ALL: [Requirement; 18] = [
     program("runc", &["runc"], Purpose::Test, "starts its containers"),
     program("kill", &["procps"], Purpose::Test, "ends processes of the tests"),
     program("git", &["git"], Purpose::Ci, "tells tidy which files are ours"),
+    program("valgrind", &["valgrind"], Purpose::Ci, "counts instructions"),
     Requirement {
         name: "clippy for BPF",
         used_for: "lints the kernel programs",

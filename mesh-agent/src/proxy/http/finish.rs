@@ -22,7 +22,7 @@ use crate::{
     registry::Endpoint,
 };
 
-impl Exchange<'_> {
+impl Exchange {
     pub async fn finish(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
         let Answer { endpoint, response, mut lease, in_flight, .. } = answer;
         self.source.forget();
@@ -36,7 +36,7 @@ impl Exchange<'_> {
             || (self.connect && head.status.is_success());
         if let Lease::Http1 { connection, .. } = &mut lease {
             if switched && connection.tunnel.get() {
-                self.open_tunnel(&endpoint, connection, in_flight).await?;
+                Box::pin(self.open_tunnel(&endpoint, connection, in_flight)).await?;
                 if let Some(to) = to {
                     head.headers.insert(header::UPGRADE, to);
                     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

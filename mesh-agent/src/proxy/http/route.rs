@@ -15,7 +15,7 @@ use crate::{
     registry::ServicePort,
 };
 
-impl Exchange<'_> {
+impl Exchange {
     /// Takes the route of this request, if it has one. From here on, its port
     /// is the one whose instances may answer.
     pub fn route(&mut self, head: &mut request::Parts) -> Result<(), Failure> {
