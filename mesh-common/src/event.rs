@@ -17,7 +17,8 @@ pub struct Event {
     pub backend_address: Address,
     /// The client's own, as far as it is known.
     pub client: Address,
-    /// Of a refusal: the number of the [`Reason`](crate::reason::Reason).
+    /// Of a refusal: the number of the [`Reason`](crate::reason::Reason); of an
+    /// ejection: its [`cause`](crate::backend::cause).
     pub reason: u32,
     /// From SYN to close; of an ejection, how long it lasts.
     pub duration_ns: u64,
@@ -38,7 +39,8 @@ pub mod kind {
     /// A connection of the kernel path was never established, while somebody
     /// watches: all but the bytes.
     pub const FAILED: u32 = 3;
-    /// A backend was ejected: `service`, `backend`, `backend_address`, `duration_ns`.
+    /// A backend was ejected: `service`, `backend`, `backend_address`,
+    /// `duration_ns`, `reason`.
     pub const EJECTED: u32 = 4;
     /// It came back: `service`, `backend`, `backend_address`.
     pub const RETURNED: u32 = 5;

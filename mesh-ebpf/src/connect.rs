@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::SockAddrContext};
 use mesh_common::{
     address::Address,
-    connection::ReverseKey,
+    connection::{ReverseKey, With},
     event::kind,
     frontend::{Frontend, FrontendKey, UDP, on_agent_failure, path},
     policy::Policy,
@@ -20,7 +20,7 @@ use crate::{
     maps::{REVERSE, SETTINGS},
     pick,
     report::{self, WAKE, report},
-    scope, storage, timeouts,
+    scope, storage, timeouts, udp,
 };
 
 #[inline(always)]
@@ -152,7 +152,9 @@ fn to_backend<F: Family>(
         return Err(Reason::NoBackend);
     }
     if protocol == UDP {
-        opened(ctx, socket);
+        show_the_original(ctx, socket);
+        let with = With { service: socket.service, backend: socket.backend };
+        udp::deals_with(ctx, with, &socket.original);
     } else {
         timeouts::before(ctx, policy, socket);
     }
@@ -161,17 +163,12 @@ fn to_backend<F: Family>(
     Ok(())
 }
 
-/// What the lifecycle of TCP does later.
+/// A connected socket may still ask `recvfrom` who an answer is from.
 #[inline(always)]
-fn opened(ctx: &SockAddrContext, socket: &Socket) {
-    // A connected socket may still ask recvfrom() who the answer is from.
+fn show_the_original(ctx: &SockAddrContext, socket: &Socket) {
     let key = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
     // An LRU map makes room for itself; where even that fails, answers show
     // the backend's address instead of the virtual one.
     let original = socket.original;
     let _ = REVERSE.insert(key, original, 0);
-    if let Some(backend) = backend::backend(socket.backend) {
-        // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*backend).opened, 1) };
-    }
 }

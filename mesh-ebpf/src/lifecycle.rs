@@ -14,7 +14,7 @@ use aya_ebpf::{
 use mesh_common::{
     address::Address,
     backend::{Backend, cause},
-    connection::Connection,
+    connection::{Connection, With},
     event::{Event, kind},
     frontend::TCP,
     policy::Policy,
@@ -146,9 +146,8 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
             client,
             original: socket.original,
             backend_address: socket.actual,
-            service: socket.service,
-            backend: socket.backend,
             pid: socket.pid,
+            with: With { service: socket.service, backend: socket.backend },
             cgroup: socket.cgroup,
             netns: socket.netns,
             opened_ns: socket.opened_ns,
@@ -273,7 +272,7 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
         // SAFETY: a live map value.
         let answers = unsafe { (*backend).answered } > 0;
         let failure = if failed {
-            Some(cause::CONNECT)
+            (!gave_up_early(socket, policy, &seen)).then_some(cause::CONNECT)
         } else {
             no_answer(ctx, socket, policy, &seen, answers)
         };
@@ -293,13 +292,23 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     }
 }
 
+/// Whether the client itself ended its attempt to connect before the SYN was
+/// due again: that says nothing of the backend.
+#[inline(always)]
+fn gave_up_early(socket: &Socket, policy: Option<&Policy>, seen: &Seen) -> bool {
+    // The SYN is repeated after each third of the connect timeout.
+    const PATIENCE: u64 = 1_000_000 / 3;
+    let timeout = policy.map_or(0, |policy| policy.syn_timeout_ms);
+    socket.released != 0 && seen.duration_ns < u64::from(timeout) * PATIENCE
+}
+
 /// Whether the connection ended without the answer that its client waited for.
 ///
 /// A reset, or packets that nobody acknowledged, take a connection from
-/// established to closed at once. A client that gives up goes through other
-/// states; that counts where it waited for long, and for a backend that is
-/// known to answer: some protocols only send. (A client that aborts by
-/// `SO_LINGER` 0 can't be told from a reset.)
+/// established to closed at once, while the application still has its socket.
+/// Otherwise it was the client that gave up (by `SO_LINGER` 0, even at once);
+/// that counts where it waited for long, and for a backend that is known to
+/// answer: some protocols only send.
 #[inline(always)]
 fn no_answer(
     ctx: &SockOpsContext,
@@ -312,11 +321,14 @@ fn no_answer(
     if !nothing_yet && socket.asked_ns == 0 {
         return None;
     }
-    let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+    let established = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+    if established && socket.released == 0 {
+        return Some(cause::RESET);
+    }
     let since = if socket.asked_ns == 0 { socket.opened_ns } else { socket.asked_ns };
     let waited = (socket.opened_ns + seen.duration_ns).saturating_sub(since);
     let limit = policy.map_or(0, |policy| policy.response_timeout_ns);
-    (broken || (answers && limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
+    (answers && limit > 0 && waited >= limit).then_some(cause::NO_ANSWER)
 }
 
 /// # Safety

@@ -225,7 +225,7 @@ fn of_an_instance(
     let of_kernel = [service, number, instance, "kernel"];
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     page.gauge(&table::IN_FLIGHT, of_proxy, live.in_flight.load(Ordering::Relaxed).into());
-    page.gauge(&table::IN_FLIGHT, of_kernel, views::open(port, &kernel) as f64);
+    page.gauge(&table::IN_FLIGHT, of_kernel, views::open(&kernel) as f64);
     page.counter(&table::PICKS, of_proxy, load(&live.picks));
     page.counter(&table::PICKS, of_kernel, kernel.opened);
     page.counter(&table::FAILURES, of_proxy, load(&live.failures));

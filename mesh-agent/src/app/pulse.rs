@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{agent::Agent, namespaces::Missing, tap};
 use crate::{
     admin::AgentState,
-    datapath::{Event, Events, Heartbeat, Record},
-    health::Health,
+    datapath::{Event, Events, Heartbeat, Record, ejected_for},
+    health::{Cause, Health},
     net,
     registry::ServicePort,
     tap::Ended,
@@ -86,9 +86,10 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             tap::report(agent, &record, Some((Ended::Failed, Some("connect-failed"))));
         }
         Event::Ejected(record) => {
-            log_health(agent, &record, "ejected on the kernel path");
+            let why = ejected_for(record.reason);
+            log_health(agent, &record, Some(why), "ejected on the kernel path");
             let port = note_health(agent, &record, |health, now| {
-                health.set_kernel_ejected(now.saturating_add(record.duration_ns));
+                health.set_kernel_ejected(now.saturating_add(record.duration_ns), why);
             });
             if let Some(port) = port {
                 // Its tier counts on it again, for the probe.
@@ -100,7 +101,7 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             }
         }
         Event::Returned(record) => {
-            log_health(agent, &record, "back in service on the kernel path");
+            log_health(agent, &record, None, "back in service on the kernel path");
             let _ = note_health(agent, &record, Health::set_returned);
         }
     }
@@ -123,11 +124,12 @@ fn note_health(
     Some(Arc::clone(port))
 }
 
-fn log_health(agent: &Agent, record: &Record, what: &'static str) {
+fn log_health(agent: &Agent, record: &Record, why: Option<Cause>, what: &'static str) {
     let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
     tracing::info!(
         service = service.map(|(name, ..)| name.to_string()),
         instance = %record.backend_address.to_socket_addr(),
+        cause = why.map(Cause::text),
         exile_ms = record.duration_ns / 1_000_000,
         "{what}"
     );

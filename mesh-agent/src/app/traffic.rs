@@ -42,11 +42,11 @@ fn live_bytes(agent: &Agent) -> LiveBytes {
     if live.is_empty() {
         return bytes;
     }
-    let statistics = connections::statistics(agent);
+    let (statistics, _) = connections::statistics(agent);
     for one in live {
         let Some(of) = statistics.get(&one.cookie) else { continue };
         let instance = one.connection.backend_address.to_socket_addr();
-        let (sent, received) = bytes.entry((one.connection.service, instance)).or_default();
+        let (sent, received) = bytes.entry((one.connection.with.service, instance)).or_default();
         *sent += of.bytes_sent;
         *received += of.bytes_received;
     }

@@ -3,8 +3,10 @@
 
 use aya::maps::{MapData, RingBuf};
 pub use mesh_common::event::Event as Record;
-use mesh_common::{event::kind, reason::Reason};
+use mesh_common::{backend::cause, event::kind, reason::Reason};
 use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::health::Cause;
 
 /// One report.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,18 @@ pub enum Event {
     Ejected(Record),
     /// Its probe succeeded.
     Returned(Record),
+}
+
+/// What the hooks ejected a backend for.
+pub const fn ejected_for(cause: u32) -> Cause {
+    // As wide as the field that it stands in.
+    const RESET: u32 = cause::RESET as u32;
+    const NO_ANSWER: u32 = cause::NO_ANSWER as u32;
+    match cause {
+        RESET => Cause::KernelResets,
+        NO_ANSWER => Cause::KernelSilence,
+        _ => Cause::KernelConnects,
+    }
 }
 
 /// Reads reports, in batches.
