@@ -1,6 +1,9 @@
 //! Clients that ask without end, and what became of each request.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use anyhow::{Result, ensure};
 
@@ -90,7 +93,11 @@ impl Load {
     fn start(pod: &Pod, arguments: [&str; 5]) -> Result<Self> {
         let mut command = pod.command("python3")?;
         command.args(["-c", PROGRAM]).args(arguments);
-        Ok(Self { process: pod.spawn_command("load", command)? })
+        // Each has a log of its own: lines of two would mix.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let log = pod.folder.join(format!("load-{}.log", NEXT.fetch_add(1, Relaxed)));
+        let process = Process::start(&format!("load in pod {}", pod.name), command, log)?;
+        Ok(Self { process })
     }
 
     /// All that is over, in the order in which it ended.
