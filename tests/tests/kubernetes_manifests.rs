@@ -152,10 +152,10 @@ fn the_rights_are_to_read_and_to_write_statuses_and_leases() -> Result<()> {
         }
     }
     let expected = [
+        "ClusterRole events",
         "ClusterRole grpcroutes/status",
         "ClusterRole httproutes/status",
         "ClusterRole meshpolicies/status",
-        "Role events",
         "Role leases",
     ];
     assert_eq!(written.iter().map(String::as_str).collect::<Vec<_>>(), expected);

@@ -28,7 +28,8 @@ const SETTLE: Duration = Duration::from_millis(5);
 const SLOWEST: Duration = Duration::from_millis(50);
 /// What the kernel's maps refused is tried again: room may have been made.
 const RETRY: Duration = Duration::from_secs(10);
-/// What changed is kept for the next run after at most this long.
+/// What changed is kept for the next run after at most this long; the first time
+/// at once, as nothing is kept yet.
 const SAVE: Duration = Duration::from_secs(5);
 
 /// The cluster, and what of it isn't in force.
@@ -158,6 +159,7 @@ pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let cluster = &kubernetes.cluster;
     let mut pending = Changes::default();
     let (mut settle, mut save_at, mut retry_at) = (SETTLE, None, None);
+    let mut kept_nothing = true;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -177,6 +179,10 @@ pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         settle = started.elapsed().saturating_mul(2).clamp(SETTLE, SLOWEST);
         let refused = pending != Changes::default();
         retry_at = refused.then(|| tokio::time::Instant::now() + RETRY);
+        if kept_nothing && cluster.is_complete() {
+            kept_nothing = false;
+            save_at = Some(tokio::time::Instant::now());
+        }
         save_at = save_at.or_else(|| Some(tokio::time::Instant::now() + SAVE));
     }
     save(&agent).await;

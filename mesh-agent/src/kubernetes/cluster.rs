@@ -321,6 +321,11 @@ impl Cluster {
         self.watches().chain(self.policies.all()).map(|progress| progress.status()).collect()
     }
 
+    /// Whether all that services and pods rest on is known.
+    pub fn is_complete(&self) -> bool {
+        self.watches().all(|progress| progress.is_known())
+    }
+
     /// Whether something is new to the next run.
     pub fn is_unsaved(&self) -> bool {
         self.state().dirty.unsaved
