@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -67,7 +67,7 @@ impl Kubernetes {
         if !settings.kubernetes.enabled {
             return Ok(None);
         }
-        let memory = Memory::load(&memory(settings));
+        let memory = Memory::load(&memory(&settings.admin.socket));
         let cluster = Cluster::new(&settings.kubernetes, memory).await;
         let cluster = Arc::new(cluster.context("reaching the Kubernetes cluster")?);
         cluster.start(tasks, stop);
@@ -137,7 +137,9 @@ impl Kubernetes {
 }
 
 /// The sources that the cluster answers, each with its service and place.
-fn sources(settings: &Settings) -> impl Iterator<Item = (&ServiceName, usize, &KubernetesSource)> {
+pub(super) fn sources(
+    settings: &Settings,
+) -> impl Iterator<Item = (&ServiceName, usize, &KubernetesSource)> {
     settings.services.iter().flat_map(|service| {
         service.sources.iter().enumerate().filter_map(move |(place, source)| match source {
             Source::Kubernetes(source) => Some((&service.name, place, source)),
@@ -147,8 +149,8 @@ fn sources(settings: &Settings) -> impl Iterator<Item = (&ServiceName, usize, &K
 }
 
 /// The file that outlives the agent, as the kernel's maps do.
-fn memory(settings: &Settings) -> PathBuf {
-    let mut path = settings.admin.socket.clone().into_os_string();
+pub(super) fn memory(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
     path.push(".cluster");
     path.into()
 }
@@ -263,7 +265,7 @@ fn take_in(
 }
 
 async fn save(agent: &Arc<Agent>) {
-    let path = memory(&agent.settings());
+    let path = memory(&agent.settings().admin.socket);
     let shown = path.display().to_string();
     let agent = Arc::clone(agent);
     let saved = tokio::task::spawn_blocking(move || match agent.kubernetes() {
