@@ -88,7 +88,7 @@ impl Agent {
         let socket = SocketOptions { mark };
         let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
         let (mut kernel, mut feeds) = (None, None);
-        let memory = Memory::load(&discovery::memory(&settings));
+        let memory = Memory::load(&discovery::memory(&settings.admin.socket));
         let discovery = Discovery::new(socket, memory).context("starting discovery")?;
         if options.ebpf {
             let (started, destinations, fed) = Kernel::start(&settings).await?;

@@ -32,3 +32,10 @@ mod watch;
 mod watches;
 
 pub use run::{RunOptions, run};
+
+use std::path::{Path, PathBuf};
+
+/// The files beside the admin socket that outlive the agent.
+pub fn memories(socket: &Path) -> [PathBuf; 2] {
+    [kubernetes::memory(socket), discovery::memory(socket)]
+}

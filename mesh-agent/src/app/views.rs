@@ -245,7 +245,8 @@ pub(super) fn sources(agent: &Agent) -> Vec<SourceView> {
         answers: source.answers,
         errors: source.errors,
     };
-    agent.discovery.status().into_iter().map(view).collect()
+    let asked = agent.discovery.status().into_iter().map(view);
+    asked.chain(super::watches::sources(agent)).collect()
 }
 
 fn namespaces(agent: &Agent) -> Vec<NamespaceView> {

@@ -37,6 +37,9 @@ impl Exchange {
             self.send_to(backend)?;
         }
         route.request.apply_to_request(head);
+        if let Some(rewrite) = &route.rewrite {
+            rewrite.apply(head);
+        }
         let timeout = match route.timeout {
             Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
             None => self.port.policy.timeouts.request,
