@@ -64,7 +64,7 @@ pub fn quantile(times: &[(u64, u64)], part: f64) -> Option<u64> {
     for &(bound, count) in times {
         if rank <= count {
             // A bucket is a quarter of its octave; inside, all are taken for equal.
-            let width = bound.checked_ilog2().map_or(1, |octave| 1 << octave.saturating_sub(2));
+            let width = bound.checked_ilog2().map_or(1, |octave| 1_u64 << octave.saturating_sub(2));
             let passed = width as f64 * (count - rank) as f64 / count as f64;
             return Some(bound - passed as u64);
         }

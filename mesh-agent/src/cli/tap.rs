@@ -194,7 +194,7 @@ pub(super) fn text(tapped: &TapLine, width: usize) -> String {
 }
 
 fn status(event: &TapEvent) -> String {
-    let sign = match (event.status, event.ended.map(|ended| ended.name())) {
+    let sign = match (event.status, event.ended.map(Ended::name)) {
         (Some(500..), _) | (_, Some("refused" | "failed" | "reset")) => "✗ ",
         (Some(400..), _) | (_, Some("cancelled" | "cut")) => "! ",
         _ => "",
