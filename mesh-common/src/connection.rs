@@ -106,8 +106,10 @@ mod tests {
     #[test]
     fn the_word_is_what_stands_in_memory() {
         let with = With { service: 7, backend: 0x8000_0001 };
-        // SAFETY: both are eight plain bytes.
-        let word = unsafe { core::mem::transmute::<With, u64>(with) };
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&with.service.to_ne_bytes());
+        bytes[4..].copy_from_slice(&with.backend.to_ne_bytes());
+        let word = u64::from_ne_bytes(bytes);
         assert_eq!((word, With::of(word)), (with.word(), with));
     }
 }

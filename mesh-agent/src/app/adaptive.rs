@@ -168,6 +168,7 @@ mod tests {
         let mean = settled.iter().sum::<u32>() as f64 / settled.len() as f64;
         // Where limit = gradient · limit + √limit: between 6 and 7.
         assert!((5.0..=8.0).contains(&mean), "{mean}: {settled:?}");
-        assert!(settled.iter().all(|&limit| (4..=10).contains(&limit)), "{settled:?}");
+        // For two intervals after a quiet time it is higher: nothing queued then.
+        assert!(settled.iter().all(|&limit| (4..=12).contains(&limit)), "{settled:?}");
     }
 }
