@@ -18,4 +18,5 @@ pub mod proxy;
 pub mod registry;
 pub mod retry;
 pub mod route;
+pub mod tap;
 pub mod telemetry;

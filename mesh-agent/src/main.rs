@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use mesh_agent::cli;
 
-/// The proxy makes and drops small buffers on every core; the system's
-/// allocator would have them wait for each other.
+/// The system's allocator is slow for what is larger than a kilobyte, as requests
+/// of HTTP/2 are, and keeps what lies between things that live long. The settings
+/// of this one are in `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let result = cli::main(std::env::args_os());

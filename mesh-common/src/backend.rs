@@ -79,7 +79,13 @@ pub struct Backend {
     /// Answers that were timed, and for how long their clients waited in all.
     pub answers: u64,
     pub waited_ns: u64,
+    /// The waits for the last of them, µs: the nth stands at n modulo
+    /// [`RECENT`]. The agent takes a median of what is new.
+    pub recent_us: [u32; RECENT],
 }
+
+/// How many answers' times are kept. A power of two.
+pub const RECENT: usize = 16;
 
 /// Bit of [`Backend::ejected_until_ns`]: one connection is out to see whether
 /// the backend is back.
@@ -89,8 +95,11 @@ pub const PROBING: u64 = 1;
 pub mod cause {
     /// Connections refused, timed out or unreachable.
     pub const CONNECT: u16 = 1;
-    /// Connections reset after a request and before an answer.
-    pub const RESPONSE: u16 = 2;
+    /// Connections that broke after a request and before an answer: reset, or
+    /// nothing was acknowledged.
+    pub const RESET: u16 = 2;
+    /// Clients that waited for an answer and gave up.
+    pub const NO_ANSWER: u16 = 3;
 }
 
 /// Where the backends of a tier that are ejected now are counted.
@@ -111,7 +120,7 @@ mod tests {
     fn layout_is_pinned() {
         assert_eq!((size_of::<SlotKey>(), align_of::<SlotKey>()), (12, 4));
         assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (28, 4));
-        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (176, 8));
+        assert_eq!((size_of::<Backend>(), align_of::<Backend>()), (240, 8));
         assert_eq!((size_of::<TierKey>(), align_of::<TierKey>()), (8, 4));
     }
 }

@@ -30,6 +30,7 @@ pub mod pace;
 pub mod policy;
 pub mod reason;
 pub mod schedule;
+pub mod search;
 pub mod select;
 pub mod selective;
 pub mod service;

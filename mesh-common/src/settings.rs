@@ -21,7 +21,28 @@ pub struct Settings {
     pub excludes: u32,
     pub exclude: [Exclude; MAX_EXCLUDES],
     pub selective: Selective,
+    /// Until then somebody watches connections, by the kernel's clock: each is
+    /// reported. A time and not a flag, so that it ends with the agent, however
+    /// that ends. 0 while nobody watches.
+    pub tapped_until_ns: u64,
 }
+
+impl Settings {
+    /// Whether connections are to be reported: somebody watches them, or the
+    /// access log is on.
+    #[inline(always)]
+    pub fn reports_closes(&self, now_ns: u64) -> bool {
+        self.is_tapped(now_ns) || self.log_level >= DEBUG
+    }
+
+    #[inline(always)]
+    pub fn is_tapped(&self, now_ns: u64) -> bool {
+        now_ns < self.tapped_until_ns
+    }
+}
+
+/// As `log::Level`.
+const DEBUG: u32 = 4;
 
 crate::plain_bytes!(Settings);
 
@@ -30,7 +51,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn reports_end_with_the_one_who_watches() {
+        let settings = Settings { tapped_until_ns: 10, ..Settings::default() };
+        assert!(settings.is_tapped(9) && settings.reports_closes(9));
+        assert!(!settings.is_tapped(10) && !settings.reports_closes(10));
+        assert!(!Settings::default().is_tapped(0));
+        assert!(Settings { log_level: DEBUG, ..Settings::default() }.reports_closes(10));
+    }
+
+    #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (40 + 16 * MAX_EXCLUDES, 8));
+        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (48 + 16 * MAX_EXCLUDES, 8));
     }
 }

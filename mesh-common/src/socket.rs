@@ -37,6 +37,10 @@ pub struct Socket {
     pub own_timeout_ms: u32,
     /// What we set in its place; 0 for nothing.
     pub syn_timeout_ms: u32,
+    /// 1 once the application has closed the socket: how it ends from here on
+    /// is the client's doing.
+    pub released: u32,
+    pub zero: u32,
 }
 
 /// Values of [`Socket::route`].
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Socket>(), align_of::<Socket>()), (104, 8));
+        assert_eq!((size_of::<Socket>(), align_of::<Socket>()), (112, 8));
         assert_eq!((size_of::<OriginalKey>(), align_of::<OriginalKey>()), (32, 8));
         assert_eq!((size_of::<Original>(), align_of::<Original>()), (40, 8));
     }

@@ -1,5 +1,5 @@
 //! Session affinity: a client keeps its backend until it has been silent for
-//! the service's time, or the backend is ejected or no longer picked from.
+//! the service's time, or the backend is ejected, full or no longer picked from.
 
 use mesh_common::{
     affinity::{Affinity, AffinityKey},
@@ -11,7 +11,7 @@ use mesh_common::{
 
 use crate::{
     backend::backend,
-    eject,
+    eject, limit,
     maps::{AFFINITIES, SLOTS},
     unreached,
 };
@@ -41,6 +41,7 @@ pub fn kept<'a>(
         let backend = backend(id)?;
         if eject::access(backend, Some(policy), now) != Access::Open
             || unreached::by(netns, backend, id, Some(policy), now)
+            || limit::is_full(id, policy)
         {
             return None;
         }

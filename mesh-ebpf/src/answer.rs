@@ -7,7 +7,10 @@
 //! time.
 
 use aya_ebpf::{bindings::bpf_sock, helpers::bpf_ktime_get_ns, programs::SkBuffContext};
-use mesh_common::socket::{Socket, route, stage};
+use mesh_common::{
+    backend::RECENT,
+    socket::{Socket, route, stage},
+};
 
 use crate::{backend, count, eject, storage};
 
@@ -42,13 +45,21 @@ pub fn received(ctx: &SkBuffContext) -> i32 {
             // SAFETY: a live map value.
             unsafe {
                 (*backend).ewma = (*backend).ewma.observe(waited, now);
-                count::add(&raw mut (*backend).answers, 1);
+                let nth = count::add(&raw mut (*backend).answers, 1) as usize % RECENT;
+                (*backend).recent_us[nth] = micros(waited);
                 count::add(&raw mut (*backend).waited_ns, waited);
                 eject::answered(backend, socket, now);
             }
         }
     }
     PASS
+}
+
+/// What doesn't fit is an hour and more.
+#[inline(always)]
+fn micros(ns: u64) -> u32 {
+    let us = ns / 1000;
+    if us > u64::from(u32::MAX) { u32::MAX } else { us as u32 }
 }
 
 /// The storage of the packet's socket, if it is a live one to a backend.

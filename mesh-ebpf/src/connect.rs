@@ -1,8 +1,10 @@
 //! `connect`: the whole decision for TCP, and for connected UDP.
 
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::SockAddrContext};
 use mesh_common::{
-    connection::ReverseKey,
+    address::Address,
+    connection::{ReverseKey, With},
+    event::kind,
     frontend::{Frontend, FrontendKey, UDP, on_agent_failure, path},
     policy::Policy,
     reason::Reason,
@@ -16,7 +18,9 @@ use crate::{
     context::{self, Family, Verdict},
     count, dns, limit, log,
     maps::{REVERSE, SETTINGS},
-    pick, scope, storage, timeouts,
+    pick,
+    report::{self, WAKE, report},
+    scope, storage, timeouts, udp,
 };
 
 #[inline(always)]
@@ -30,10 +34,29 @@ pub fn decide<F: Family>(ctx: &SockAddrContext) -> Verdict {
             count::reason(reason);
             // What stands there belongs to a connection that isn't made.
             storage::clear(context::socket(ctx));
-            log::refused(ctx, &F::read(ctx), reason);
+            let destination = F::read(ctx);
+            log::refused(ctx, &destination, reason);
+            tell(ctx, &destination, reason);
             Verdict::Refuse(context::errno(reason))
         }
     }
+}
+
+/// Tells those who watch that a call was refused.
+#[inline(always)]
+fn tell(ctx: &SockAddrContext, destination: &Address, reason: Reason) {
+    // SAFETY: takes nothing.
+    if !report::tapped(unsafe { bpf_ktime_get_ns() }) {
+        return;
+    }
+    let owner = context::owner(ctx);
+    report(kind::REFUSED, WAKE, |event| {
+        event.pid = owner.pid;
+        event.netns = owner.netns;
+        event.cgroup = owner.cgroup;
+        event.original = *destination;
+        event.reason = reason as u32;
+    });
 }
 
 /// Why the socket goes on (the address is rewritten by then), or is refused.
@@ -129,7 +152,9 @@ fn to_backend<F: Family>(
         return Err(Reason::NoBackend);
     }
     if protocol == UDP {
-        opened(ctx, socket);
+        show_the_original(ctx, socket);
+        let with = With { service: socket.service, backend: socket.backend };
+        udp::deals_with(ctx, with, &socket.original);
     } else {
         timeouts::before(ctx, policy, socket);
     }
@@ -138,17 +163,12 @@ fn to_backend<F: Family>(
     Ok(())
 }
 
-/// What the lifecycle of TCP does later.
+/// A connected socket may still ask `recvfrom` who an answer is from.
 #[inline(always)]
-fn opened(ctx: &SockAddrContext, socket: &Socket) {
-    // A connected socket may still ask recvfrom() who the answer is from.
+fn show_the_original(ctx: &SockAddrContext, socket: &Socket) {
     let key = ReverseKey { cookie: context::socket_cookie(ctx), from: socket.actual, zero: 0 };
     // An LRU map makes room for itself; where even that fails, answers show
     // the backend's address instead of the virtual one.
     let original = socket.original;
     let _ = REVERSE.insert(key, original, 0);
-    if let Some(backend) = backend::backend(socket.backend) {
-        // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*backend).opened, 1) };
-    }
 }

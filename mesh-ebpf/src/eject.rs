@@ -144,7 +144,7 @@ unsafe fn let_back(backend: *mut Backend, socket: &Socket, now: u64) {
         (*backend).started_ns = now;
         // What it was before its exile is over; the probe's own time stands.
         (*backend).ewma = Ewma::default().observe(now.saturating_sub(socket.opened_ns), now);
-        tell(kind::RETURNED, backend, socket.backend, 0);
+        tell(kind::RETURNED, backend, socket.backend, 0, 0);
     }
 }
 
@@ -297,7 +297,7 @@ unsafe fn send_away(
         count::add(&raw mut (*backend).ejections, 1);
         start_anew(backend, now);
         count::reason(Reason::Ejected);
-        tell(kind::EJECTED, backend, id, exile);
+        tell(kind::EJECTED, backend, id, why, exile);
     }
     true
 }
@@ -319,7 +319,7 @@ unsafe fn start_anew(backend: *mut Backend, now: u64) {
 /// # Safety
 /// As for [`access`].
 #[inline(always)]
-unsafe fn tell(kind: u32, backend: *const Backend, id: u32, exile_ns: u64) {
+unsafe fn tell(kind: u32, backend: *const Backend, id: u32, why: u16, exile_ns: u64) {
     report(kind, WAKE, |event| {
         // SAFETY: as the caller says.
         unsafe {
@@ -327,6 +327,7 @@ unsafe fn tell(kind: u32, backend: *const Backend, id: u32, exile_ns: u64) {
             event.backend_address = (*backend).address;
         }
         event.backend = id;
+        event.reason = u32::from(why);
         event.duration_ns = exile_ns;
     });
 }

@@ -14,8 +14,8 @@ use aya_ebpf::{
 use mesh_common::{
     address::Address,
     backend::{Backend, cause},
-    connection::Connection,
-    event::kind,
+    connection::{Connection, With},
+    event::{Event, kind},
     frontend::TCP,
     policy::Policy,
     reason::Reason,
@@ -26,7 +26,7 @@ use crate::{
     backend, count, eject, log,
     maps::{CONNECTIONS, ORIGINALS, SERVICES},
     pace,
-    report::{NO_WAKEUP, report},
+    report::{self, NO_WAKEUP, WAKE, report},
     storage, timeouts,
 };
 
@@ -146,9 +146,8 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
             client,
             original: socket.original,
             backend_address: socket.actual,
-            service: socket.service,
-            backend: socket.backend,
             pid: socket.pid,
+            with: With { service: socket.service, backend: socket.backend },
             cgroup: socket.cgroup,
             netns: socket.netns,
             opened_ns: socket.opened_ns,
@@ -166,6 +165,12 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
             unsafe {
                 (*backend).ewma = (*backend).ewma.observe(handshake, now);
                 eject::connected(backend, socket, now);
+            }
+            if report::tapped(now) {
+                report(kind::OPENED, WAKE, |event| {
+                    describe(event, socket, client);
+                    event.duration_ns = handshake;
+                });
             }
             if socket.probe != 0 {
                 // So that an answer is noticed before the connection ends.
@@ -209,6 +214,19 @@ impl Seen {
     }
 }
 
+/// Whose connection it is, and where it leads.
+#[inline(always)]
+fn describe(event: &mut Event, socket: &Socket, client: Address) {
+    event.pid = socket.pid;
+    event.netns = socket.netns;
+    event.cgroup = socket.cgroup;
+    event.service = socket.service;
+    event.backend = socket.backend;
+    event.original = socket.original;
+    event.backend_address = socket.actual;
+    event.client = client;
+}
+
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     let reached = socket.stage;
@@ -238,24 +256,23 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     let seen = Seen::read(ctx, now.saturating_sub(socket.opened_ns));
-    report(if failed { kind::FAILED } else { kind::CLOSED }, NO_WAKEUP, |event| {
-        event.pid = socket.pid;
-        event.netns = socket.netns;
-        event.cgroup = socket.cgroup;
-        event.service = socket.service;
-        event.backend = socket.backend;
-        event.original = socket.original;
-        event.backend_address = socket.actual;
-        event.duration_ns = seen.duration_ns;
-        event.bytes_sent = seen.bytes_sent;
-        event.bytes_received = seen.bytes_received;
-        event.srtt_us = seen.srtt_us;
-    });
+    if report::closes(now) {
+        let client = client(ctx);
+        let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+        report(if failed { kind::FAILED } else { kind::CLOSED }, NO_WAKEUP, |event| {
+            describe(event, socket, client);
+            event.duration_ns = seen.duration_ns;
+            event.bytes_sent = seen.bytes_sent;
+            event.bytes_received = seen.bytes_received;
+            event.srtt_us = seen.srtt_us;
+            event.reset = broken.into();
+        });
+    }
     if let Some(backend) = backend::backend(socket.backend) {
         // SAFETY: a live map value.
         let answers = unsafe { (*backend).answered } > 0;
         let failure = if failed {
-            Some(cause::CONNECT)
+            (!gave_up_early(socket, policy, &seen)).then_some(cause::CONNECT)
         } else {
             no_answer(ctx, socket, policy, &seen, answers)
         };
@@ -275,13 +292,23 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     }
 }
 
+/// Whether the client itself ended its attempt to connect before the SYN was
+/// due again: that says nothing of the backend.
+#[inline(always)]
+fn gave_up_early(socket: &Socket, policy: Option<&Policy>, seen: &Seen) -> bool {
+    // The SYN is repeated after each third of the connect timeout.
+    const PATIENCE: u64 = 1_000_000 / 3;
+    let timeout = policy.map_or(0, |policy| policy.syn_timeout_ms);
+    socket.released != 0 && seen.duration_ns < u64::from(timeout) * PATIENCE
+}
+
 /// Whether the connection ended without the answer that its client waited for.
 ///
 /// A reset, or packets that nobody acknowledged, take a connection from
-/// established to closed at once. A client that gives up goes through other
-/// states; that counts where it waited for long, and for a backend that is
-/// known to answer: some protocols only send. (A client that aborts by
-/// `SO_LINGER` 0 can't be told from a reset.)
+/// established to closed at once, while the application still has its socket.
+/// Otherwise it was the client that gave up (by `SO_LINGER` 0, even at once);
+/// that counts where it waited for long, and for a backend that is known to
+/// answer: some protocols only send.
 #[inline(always)]
 fn no_answer(
     ctx: &SockOpsContext,
@@ -294,11 +321,14 @@ fn no_answer(
     if !nothing_yet && socket.asked_ns == 0 {
         return None;
     }
-    let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+    let established = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
+    if established && socket.released == 0 {
+        return Some(cause::RESET);
+    }
     let since = if socket.asked_ns == 0 { socket.opened_ns } else { socket.asked_ns };
     let waited = (socket.opened_ns + seen.duration_ns).saturating_sub(since);
     let limit = policy.map_or(0, |policy| policy.response_timeout_ns);
-    (broken || (answers && limit > 0 && waited >= limit)).then_some(cause::RESPONSE)
+    (answers && limit > 0 && waited >= limit).then_some(cause::NO_ANSWER)
 }
 
 /// # Safety

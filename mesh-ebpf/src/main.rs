@@ -28,15 +28,17 @@ mod message;
 mod pace;
 mod peer;
 mod pick;
+mod release;
 mod report;
 mod scope;
 mod storage;
 mod timeouts;
+mod udp;
 mod unreached;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock_addr, sock_ops},
-    programs::{SkBuffContext, SockAddrContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
 use context::{V4, V6};
 
@@ -83,6 +85,11 @@ pub fn mesh_peername6(ctx: SockAddrContext) -> i32 {
 #[sock_ops]
 pub fn mesh_lifecycle(ctx: SockOpsContext) -> u32 {
     lifecycle::follow(&ctx)
+}
+
+#[cgroup_sock(sock_release)]
+pub fn mesh_release(ctx: SockContext) -> i32 {
+    release::released(&ctx)
 }
 
 #[cgroup_skb(egress)]

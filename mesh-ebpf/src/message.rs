@@ -4,7 +4,7 @@
 use aya_ebpf::programs::SockAddrContext;
 use mesh_common::{
     address::Address,
-    connection::{Flow, FlowKey, ReverseKey},
+    connection::{Flow, FlowKey, ReverseKey, With},
     frontend::{Frontend, FrontendKey, UDP},
     reason::Reason,
 };
@@ -15,7 +15,7 @@ use crate::{
     context::{self, Family, Verdict},
     count, dns, limit,
     maps::{BACKENDS, FLOWS, REVERSE, SETTINGS},
-    pick, scope,
+    pick, scope, udp,
 };
 
 #[inline(always)]
@@ -58,6 +58,8 @@ fn try_send<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
     if !F::write(ctx, &flow.address) {
         return Err(Reason::NoBackend);
     }
+    let with = With { service: frontend.service, backend: flow.backend };
+    udp::deals_with(ctx, with, &destination);
     tally(&frontend, &flow);
     Ok(Reason::Balanced)
 }
@@ -95,10 +97,6 @@ fn flow<F: Family>(
     };
     // Where it can't be kept, the next datagram is balanced anew.
     let _ = FLOWS.insert(&key, &flow, 0);
-    if let Some(backend) = BACKENDS.get_ptr_mut(flow.backend) {
-        // SAFETY: a live map value.
-        unsafe { count::add(&raw mut (*backend).opened, 1) };
-    }
     Ok(flow)
 }
 

@@ -11,6 +11,7 @@ use mesh_common::{
     maglev,
     policy::{Policy, SLOW_START_STEPS},
     reason::Reason,
+    search::{self, Judgement, Nothing},
     select::scale,
 };
 
@@ -72,19 +73,11 @@ struct Search<'a> {
     client: &'a Client,
     turn: u64,
     now: u64,
-    /// What was found, as a slot's index plus one.
-    found: u32,
-    /// What to use where nothing is found, likewise.
-    spare: u32,
-    /// The spare is one that starts slowly.
-    slow: bool,
-    /// One of those in service has as many connections as it may.
-    full: bool,
+    seen: search::Search,
     probe: u64,
 }
 
-/// Goes through candidates until one may be used. Where none may, the best of
-/// what was seen is used all the same: ejection never refuses a connection.
+/// Goes through candidates until one may be used.
 #[inline(always)]
 fn search<'a>(
     frontend: &Frontend,
@@ -94,18 +87,8 @@ fn search<'a>(
     probe: &mut u64,
 ) -> Result<&'a Slot, Reason> {
     let turn = turn(frontend);
-    let mut search = Search {
-        frontend,
-        policy,
-        client,
-        turn,
-        now,
-        found: 0,
-        spare: 0,
-        slow: false,
-        full: false,
-        probe: 0,
-    };
+    let seen = search::Search::default();
+    let mut search = Search { frontend, policy, client, turn, now, seen, probe: 0 };
     let all = if frontend.backends < LOOKED_THROUGH { frontend.backends } else { LOOKED_THROUGH };
     // A plain loop would be verified once for every round.
     // SAFETY: the callback has the signature that the kernel expects, and the
@@ -119,12 +102,11 @@ fn search<'a>(
         );
     }
     *probe = search.probe;
-    // What ejected ones would get, those that are full were spared.
-    if search.found == 0 && search.full && !search.slow {
-        return Err(Reason::OverConcurrencyLimit);
+    match search.seen.result() {
+        Ok(index) => slot(frontend, index).ok_or(Reason::SetChanged),
+        Err(Nothing::Seen) => Err(Reason::SetChanged),
+        Err(Nothing::Free) => Err(Reason::OverConcurrencyLimit),
     }
-    let index = if search.found > 0 { search.found } else { search.spare };
-    index.checked_sub(1).and_then(|index| slot(frontend, index)).ok_or(Reason::SetChanged)
 }
 
 /// Looks at one candidate; 1 ends the search.
@@ -143,26 +125,18 @@ unsafe extern "C" fn step(attempt: u64, search: *mut Search<'_>) -> u64 {
     let Some(slot) = slot(frontend, index) else { return 0 };
     let luck = luck(frontend, search.client, slot.backend) << 16;
     let luck_and_tier = luck | u32::from(slot.tier);
-    match mesh_judge(slot.backend, frontend.service, luck_and_tier, search.client.netns, search.now)
-    {
-        // One that only starts slowly is better than one that is ejected.
-        judgement::SLOW => {
-            search.spare = index + 1;
-            search.slow = true;
-        }
-        judgement::FULL => search.full = true,
-        judgement::EJECTED => {
-            if search.spare == 0 {
-                search.spare = index + 1;
+    let netns = search.client.netns;
+    let judgement =
+        match mesh_judge(slot.backend, frontend.service, luck_and_tier, netns, search.now) {
+            judgement::SLOW => Judgement::Slow,
+            judgement::FULL => Judgement::Full,
+            judgement::EJECTED => Judgement::Ejected,
+            probe => {
+                search.probe = probe;
+                Judgement::Use
             }
-        }
-        probe => {
-            search.probe = probe;
-            search.found = index + 1;
-            return 1;
-        }
-    }
-    0
+        };
+    u64::from(search.seen.judged(index, judgement))
 }
 
 #[inline(always)]

@@ -2,7 +2,10 @@
 
 use mesh_common::{event::Event, reason::Reason};
 
-use crate::{count, maps::EVENTS};
+use crate::{
+    count,
+    maps::{EVENTS, SETTINGS},
+};
 
 /// Wakes the agent where it pays (the kernel decides).
 pub const WAKE: u64 = 0;
@@ -21,4 +24,16 @@ pub fn report(kind: u32, wakeup: u64, fill: impl FnOnce(&mut Event)) {
     event.kind = kind;
     fill(event);
     entry.submit(wakeup);
+}
+
+/// Whether somebody watches connections now.
+#[inline(always)]
+pub fn tapped(now: u64) -> bool {
+    SETTINGS.get(0).is_some_and(|settings| settings.is_tapped(now))
+}
+
+/// Whether closes are to be reported.
+#[inline(always)]
+pub fn closes(now: u64) -> bool {
+    SETTINGS.get(0).is_some_and(|settings| settings.reports_closes(now))
 }

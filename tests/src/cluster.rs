@@ -1,12 +1,14 @@
 //! A world whose services are those of a Kubernetes cluster.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet, fs, net::IpAddr, os::unix::fs::PermissionsExt as _, time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, agent_binary},
     pod::Pod,
     server::{
         Kubernetes,
@@ -50,6 +52,27 @@ impl Cluster {
             kubeconfig.display(),
         );
         Agent::start_with(&self.world, &others, "  []\n")
+    }
+
+    /// [`Cluster::agent`] as in its pod: what reaches the API server is what a
+    /// kubelet mounts and sets.
+    pub fn agent_in_pod(&self) -> Result<Agent> {
+        let (account, address) = (self.kubernetes.service_account()?, self.kubernetes.address());
+        let wrapper = self.world.folder().join("mesh-agent-in-pod");
+        let script = format!(
+            "#!/bin/sh\nset -e\nmounted=/var/run/secrets/kubernetes.io/serviceaccount\n\
+             mkdir -p $mounted\n\
+             export KUBERNETES_SERVICE_HOST={} KUBERNETES_SERVICE_PORT={} MOUNTED=$mounted\n\
+             exec unshare --mount sh -c 'mount --bind \"$0\" $MOUNTED && exec \"$@\"' {} {} \"$@\"\n",
+            address.ip(),
+            address.port(),
+            account.display(),
+            agent_binary()?.display(),
+        );
+        fs::write(&wrapper, script)?;
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+        let others = format!("kubernetes: {{enabled: true, node: {NODE}}}\n");
+        Agent::start_binary(&self.world, wrapper, &others, "  []\n")
     }
 
     /// A service of [`SHOP`] at `10.96.0.NUMBER`, without any endpoint.

@@ -99,12 +99,12 @@ impl Kubepods {
     }
 
     /// A pod with the sandbox that the container runtime makes: a namespace, a
-    /// pause container in it, and an empty container for its programs.
-    pub fn pod(&self, world: &World, name: &str, class: Class) -> Result<KubePod> {
+    /// pause container in it, and an empty container for its programs. `uid` is
+    /// the API server's: see [`KubePod::created`].
+    pub fn pod(&self, world: &World, name: &str, class: Class, uid: &str) -> Result<KubePod> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let number = NUMBER.fetch_add(1, Relaxed);
-        let uid = format!("8c6b1a3e-1b7f-4a0e-9f0c-{number:012x}");
-        let cgroup = self.of(class, &uid);
+        let cgroup = self.of(class, uid);
         let container = |number: u32| {
             let id = format!("{number:064x}");
             cgroup.join(match self.driver {
@@ -116,30 +116,35 @@ impl Kubepods {
         world.pause(&mut pod)?;
         pod.cgroup = container(0xb000 + number);
         cgroup::create(&pod.cgroup)?;
-        Ok(KubePod { pod, namespace: "default".to_owned(), uid, cgroup })
+        Ok(KubePod { pod, namespace: NAMESPACE.to_owned(), uid: uid.to_owned(), cgroup })
     }
 }
 
+/// Of all pods.
+const NAMESPACE: &str = "default";
+
 impl KubePod {
-    /// What the API server knows of it, with these labels.
-    pub fn object(&self, node: &str, labels: &Value) -> Value {
-        let ips = self.pod.ips().map(|ip| json!({"ip": ip.to_string()}));
+    /// What the API server knows of a pod before the kubelet has made it.
+    pub fn created(name: &str, node: &str, labels: &Value) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {
-                "name": self.pod.name,
-                "namespace": self.namespace,
-                "uid": self.uid,
-                "labels": labels,
-            },
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
             "spec": {
                 "nodeName": node,
-                "serviceAccountName": format!("{}-account", self.pod.name),
+                "serviceAccountName": format!("{name}-account"),
                 "containers": [{"name": "main", "image": "none"}],
             },
-            "status": {"phase": "Running", "podIPs": ips},
         })
+    }
+
+    /// What the API server knows of it, with these labels.
+    pub fn object(&self, node: &str, labels: &Value) -> Value {
+        let ips = self.pod.ips().map(|ip| json!({"ip": ip.to_string()}));
+        let mut object = Self::created(&self.pod.name, node, labels);
+        object["metadata"]["uid"] = self.uid.as_str().into();
+        object["status"] = json!({"phase": "Running", "podIPs": ips});
+        object
     }
 
     /// `NAMESPACE/POD`

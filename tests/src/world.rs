@@ -230,6 +230,7 @@ exec nsenter --net="/run/netns/{id}.$pod" unshare --mount sh -c     'mount --bin
         let switch = self.netns("switch");
         ip(&format!("netns add {switch}"))?;
         no_duplicate_detection(&switch)?;
+        no_detour(&switch)?;
         ip(&format!("-n {switch} link add switch type bridge forward_delay 0"))?;
         ip(&format!("-n {switch} link set switch up"))
     }
@@ -253,6 +254,16 @@ fn no_duplicate_detection(netns: &str) -> Result<()> {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", netns, "sysctl", "-qw"]);
     command.args(["net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"]);
+    text(command).map(drop)
+}
+
+/// Where some container engine has loaded `br_netfilter`, every frame would go
+/// through the rules of iptables, of which there are none.
+fn no_detour(netns: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    // `-e`: it is not an error that the module isn't there.
+    command.args(["netns", "exec", netns, "sysctl", "-e", "-qw"]);
+    command.args(["net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0"]);
     text(command).map(drop)
 }
 

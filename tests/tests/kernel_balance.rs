@@ -206,3 +206,68 @@ fn what_ends_unseen_is_taken_off_the_counts() -> Result<()> {
     held.kill9()?;
     wait(0)
 }
+
+/// An instance at its limit is no place to keep to: the limit of one that
+/// answers one request at a time stays near its least, 3.
+#[test]
+fn a_client_leaves_its_backend_when_that_is_full() -> Result<()> {
+    let policy = "sessionAffinity: {clientIP: {timeout: 1h}}, adaptiveConcurrency: {}";
+    let scene = scene("kfull", policy)?;
+    let counts = scene.ask(&scene.client, 30)?;
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    let kept = counts.into_keys().next().unwrap_or_default();
+    let index = scene.servers.iter().position(|server| server.pod.name == kept).unwrap_or(0);
+    let own = format!("{}:", scene.servers[index].pod.ip4);
+    // Its limit is in the kernel a moment after the first answers.
+    std::thread::sleep(Duration::from_secs(2));
+    let held = scene.client.spawn("python3", ["-c", HOLD, &scene.service.ip4().to_string()])?;
+    eventually_for(Duration::from_secs(20), "20 connections to be open", || {
+        ensure!(held.log().contains("held"), "{}", held.log());
+        Ok(())
+    })?;
+    let endpoints = scene.agent.json(["endpoints", "web"])?;
+    let all = endpoints.as_array().cloned().unwrap_or_default();
+    let open = |kept: bool| -> u64 {
+        let of = all.iter().filter(|one| {
+            one["address"].as_str().is_some_and(|address| address.starts_with(&own)) == kept
+        });
+        of.filter_map(|endpoint| endpoint["inFlight"].as_u64()).sum()
+    };
+    assert!((1..=10).contains(&open(true)), "{endpoints}");
+    assert_eq!(open(true) + open(false), 20, "{endpoints}");
+    Ok(())
+}
+
+/// Something is in the way of the programs that time answers: all that depends
+/// on them is named, until they are there.
+#[test]
+fn answers_that_cannot_be_timed_are_a_degradation() -> Result<()> {
+    let scene = scene("kuntimed", "loadBalancer: {algorithm: roundRobin}")?;
+    let status = scene.agent.json(["status"])?;
+    let hooks = status["hooks"].as_array().cloned().unwrap_or_default();
+    let pin = hooks.iter().find(|hook| hook["hook"] == "sock_ops");
+    let pin = pin.and_then(|hook| hook["pinned"].as_str()).unwrap_or_default();
+    let obstacle = pin.replace("sock_ops", "ingress");
+    ensure!(obstacle != pin, "{status}");
+    std::fs::create_dir(&obstacle)?;
+    scene.agent.reload(&with(&scene.service, "loadBalancer: leastResponseTime"))?;
+    let wait = |what: &str, is: &dyn Fn(&serde_json::Value) -> bool| {
+        eventually_for(Duration::from_secs(20), what, || {
+            let status = scene.agent.json(["status"])?;
+            ensure!(is(&status), "{} {}", status["degraded"], status["hooks"]);
+            Ok(())
+        })
+    };
+    wait("a degradation", &|status| {
+        let text = status["degraded"].to_string();
+        text.contains("leastResponseTime") && text.contains("adaptiveConcurrency")
+    })?;
+    let logged = scene.agent.log().matches("the programs that time answers failed").count();
+    assert_eq!(logged, 1, "once, however often it is tried");
+    std::fs::remove_dir(&obstacle)?;
+    wait("its end", &|status| {
+        let hooks = status["hooks"].as_array().cloned().unwrap_or_default();
+        let timed = hooks.iter().any(|hook| hook["hook"] == "ingress" && hook["ok"] == true);
+        timed && status["degraded"].as_array().is_some_and(Vec::is_empty)
+    })
+}

@@ -41,12 +41,14 @@ impl Node {
         let proxied = Service::new("web", 21, ("http", "proxy"), [&server.pod], 80);
         let kubepods = Kubepods::new(&world, Driver::Systemd);
         kubepods.create()?;
-        let pod = kubepods.pod(&world, "shop", Class::Burstable)?;
         let labels = json!({"mesh.dev/capture": "true"});
         api.apply(
             &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}),
         )?;
         api.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}))?;
+        let created = api.apply(&KubePod::created("shop", NODE, &labels))?;
+        let uid = created["metadata"]["uid"].as_str().context("no uid")?;
+        let pod = kubepods.pod(&world, "shop", Class::Burstable, uid)?;
         api.apply(&pod.object(NODE, &labels))?;
         let containerd = Containerd::start(&world)?;
         let image = containerd.import(&archive(&world)?)?;

@@ -131,6 +131,58 @@ fn manifests_have_no_key_that_kubernetes_does_not_know() -> Result<()> {
     Ok(())
 }
 
+/// What no kustomization names: it is applied by hand.
+#[test]
+fn examples_fit_what_they_are_applied_to() -> Result<()> {
+    let read = |path: &str| -> Result<Value> {
+        let text = fs::read_to_string(deploy().join(path)).with_context(|| path.to_owned())?;
+        let mut all = documents(&text)?;
+        ensure!(all.len() == 1, "{path}: {} documents", all.len());
+        Ok(all.remove(0))
+    };
+    let installed = kustomized(&deploy().join("kubernetes"))?;
+    let agent = &of_kind(&installed, "DaemonSet")?["spec"]["template"];
+    let containers = |template: &Value, kind: &str| -> Vec<Value> {
+        template["spec"][kind].as_array().cloned().unwrap_or_default()
+    };
+
+    let uninstall = read("kubernetes/examples/uninstall.yaml")?;
+    check(&uninstall)?;
+    let own = &containers(agent, "containers")[0];
+    let remover = &containers(&uninstall["spec"]["template"], "initContainers")[0];
+    assert_eq!(remover["image"], own["image"]);
+    let paths = |container: &Value| -> BTreeSet<String> {
+        let mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
+        mounts.iter().map(|mount| mount["mountPath"].to_string()).collect()
+    };
+    assert!(paths(remover).is_subset(&paths(own)), "{remover}");
+
+    let monitor = read("kubernetes/examples/pod-monitor.yaml")?;
+    let (name, labels) = ("app.kubernetes.io/name", &agent["metadata"]["labels"]);
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"][name], labels[name]);
+    let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+    let ports = own["ports"].as_array().context("ports")?;
+    assert!(ports.iter().any(|one| one["name"] == *port), "no port {port}");
+
+    let sample = kustomized(&deploy().join("bookinfo/kubernetes"))?;
+    let has = |reference: &Value| {
+        sample.iter().any(|object| {
+            object["kind"] == "Service" && object["metadata"]["name"] == reference["name"]
+        })
+    };
+    for name in ["route-v1", "route-shift", "route-v3"] {
+        let route = read(&format!("bookinfo/kubernetes/{name}.yaml"))?;
+        assert_eq!(route["kind"], "HTTPRoute");
+        let parents = route["spec"]["parentRefs"].as_array().context("parentRefs")?;
+        let rules = route["spec"]["rules"].as_array().context("rules")?;
+        let backends = rules.iter().filter_map(|rule| rule["backendRefs"].as_array()).flatten();
+        for reference in parents.iter().chain(backends) {
+            assert!(has(reference), "{name}: no Service {}", reference["name"]);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_rights_are_to_read_and_to_write_statuses_and_leases() -> Result<()> {
     let objects = kustomized(&deploy().join("kubernetes"))?;
@@ -152,10 +204,10 @@ fn the_rights_are_to_read_and_to_write_statuses_and_leases() -> Result<()> {
         }
     }
     let expected = [
+        "ClusterRole events",
         "ClusterRole grpcroutes/status",
         "ClusterRole httproutes/status",
         "ClusterRole meshpolicies/status",
-        "Role events",
         "Role leases",
     ];
     assert_eq!(written.iter().map(String::as_str).collect::<Vec<_>>(), expected);

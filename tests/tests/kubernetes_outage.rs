@@ -1,7 +1,10 @@
 //! The API server goes, comes back, forgets, refuses: traffic goes on, status
 //! says so, and the agent catches up.
+//!
+//! `MESH_TESTS_LONG` in the environment makes it be gone for a minute, and has the
+//! agent's token expire.
 
-use std::{fs, thread, time::Duration};
+use std::{env, fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
@@ -61,6 +64,13 @@ fn the_api_server_is_gone_for_a_while() -> Result<()> {
     let watch = until_watch_is(&agent, "endpointslices", "stale")?;
     ensure!(watch["objects"] == 1 && watch["lastError"].is_string(), "{watch}");
     scene.all_answered("one")?;
+    if env::var_os("MESH_TESTS_LONG").is_some() {
+        for _ in 0..60 {
+            thread::sleep(Duration::from_secs(1));
+            scene.all_answered("one")?;
+        }
+        println!("a minute without the API server: 1,200 requests, all answered");
+    }
 
     // The agent ends meanwhile, as in a crash, and another one comes up: with
     // what the first one knew and wrote down.
@@ -201,4 +211,44 @@ fn an_api_server_that_says_nothing_delays_no_start_for_long() -> Result<()> {
     thread::sleep(Duration::from_millis(200));
     kubernetes.heal()?;
     scene.until(&agent, &["one"])
+}
+
+/// What was listed first is kept at once: a crash right after it loses nothing.
+#[test]
+fn an_agent_that_crashes_at_once_knows_the_cluster_even_so() -> Result<()> {
+    let mut scene = Scene::new("kubecrash")?;
+    let mut agent = scene.cluster.agent()?;
+    let started = std::time::Instant::now();
+    let memory = scene.cluster.world.folder().join("admin.sock.cluster");
+    eventually("the agent to keep what it knows", || fs::read_to_string(&memory))?;
+    println!("kept {:?} after the agent was ready", started.elapsed());
+    agent.kill9()?;
+    scene.cluster.kubernetes.go_away()?;
+    agent.restart()?;
+    agent.wait_for(&scene.client)?;
+    scene.until(&agent, &["one"])?;
+    let watch = watch_of(&agent, "endpointslices")?;
+    ensure!(watch["state"] == "stale" && watch["objects"] == 1, "{watch}");
+    Ok(())
+}
+
+/// With the ServiceAccount's files and the variables that every pod has.
+#[test]
+fn an_agent_in_a_pod_finds_its_api_server() -> Result<()> {
+    let scene = Scene::new("kubeinpod")?;
+    let agent = scene.cluster.agent_in_pod()?;
+    agent.wait_for(&scene.client)?;
+    scene.until(&agent, &["one"])?;
+    if env::var_os("MESH_TESTS_LONG").is_none()
+        || !scene.cluster.kubernetes.does("let a token expire")
+    {
+        return Ok(());
+    }
+    // kube-rs reads the file anew when what it read is older than 50 s.
+    scene.cluster.kubernetes.change_token()?;
+    scene.cluster.kubernetes.cut_watches()?;
+    scene.endpoints(&["two"])?;
+    mesh_tests::eventually_for(Duration::from_secs(90), "the new token to be used", || {
+        scene.until(&agent, &["two"])
+    })
 }

@@ -59,7 +59,9 @@ impl Node {
     }
 
     fn pod(&self, name: &str, class: Class, labels: &Value) -> Result<KubePod> {
-        let pod = self.kubepods.pod(&self.world, name, class)?;
+        let created = self.api.apply(&KubePod::created(name, NODE, labels))?;
+        let uid = created["metadata"]["uid"].as_str().context("no uid")?;
+        let pod = self.kubepods.pod(&self.world, name, class, uid)?;
         self.label(&pod, labels)?;
         Ok(pod)
     }

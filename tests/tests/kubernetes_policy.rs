@@ -4,9 +4,12 @@
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
     Agent, Pod, World,
-    cluster::{Cluster, NODE, SHOP, until_answered_by},
+    cluster::{Cluster, NODE, SHOP, cluster_ip, until_answered_by, until_watch_is},
     eventually,
-    server::Nginx,
+    server::{
+        Nginx,
+        kubernetes::object::{namespace, service, slice},
+    },
 };
 use serde_json::{Value, json};
 
@@ -15,7 +18,7 @@ const HTTP: &str = "http-web";
 struct Scene {
     client: Pod,
     /// They answer as long as they are held.
-    _servers: Vec<Nginx>,
+    servers: Vec<Nginx>,
     cluster: Cluster,
 }
 
@@ -31,7 +34,7 @@ impl Scene {
             cluster.endpoints(name, HTTP, [&server.pod])?;
         }
         cluster.endpoints("web", HTTP, [&servers[0].pod])?;
-        Ok(Self { client: cluster.world.client("client")?, _servers: servers, cluster })
+        Ok(Self { client: cluster.world.client("client")?, servers, cluster })
     }
 
     fn agent(&self) -> Result<Agent> {
@@ -150,7 +153,7 @@ fn a_route_shifts_requests_and_is_told_so() -> Result<()> {
     scene.until("api", "half of the answers to be errors", |answers| {
         answers["500"].as_u64().is_some_and(|errors| (20..80).contains(&errors))
     })?;
-    // One that is not supported changes nothing.
+    // One that is not supported changes nothing, and an Event says so too.
     scene.apply(&route(json!([{ "filters": [{ "type": "RequestMirror",
         "requestMirror": { "backendRef": { "name": "two", "port": 80 } } }] }])))?;
     let refused = condition(cluster, of, "Accepted", ("False", "UnsupportedValue"))?;
@@ -158,10 +161,134 @@ fn a_route_shifts_requests_and_is_told_so() -> Result<()> {
         refused["message"].as_str().is_some_and(|it| it.contains("RequestMirror")),
         "{refused}"
     );
+    eventually("an Event of the refusal", || {
+        let events = cluster.kubernetes.list("events", SHOP)?;
+        let told = events.iter().filter(|event| event["reason"] == "UnsupportedValue").count();
+        ensure!(told == 1, "{told} Events of it: {events:?}");
+        Ok(())
+    })?;
     scene.until("", "no route as before", |answers| answers["404"] == 100)?;
     // And without it, the service is itself again.
     cluster.kubernetes.delete("httproutes", SHOP, "split")?;
     scene.until("", "the service's own", |answers| answers["one"] == 100)
+}
+
+/// A Service without endpoints of its own is what its routes make of it.
+#[test]
+fn routes_lead_from_a_service_without_endpoints() -> Result<()> {
+    let scene = Scene::new("kubeempty")?;
+    let cluster = &scene.cluster;
+    cluster.endpoints("web", HTTP, [])?;
+    let agent = scene.agent()?;
+    until_answered_by(&scene.client, "one.shop", &["one"], &agent)?;
+    scene.until("", "nobody to answer", |answers| answers["one"] == 0 && answers["404"] == 0)?;
+
+    let under = |path: &str| json!([{ "path": { "type": "PathPrefix", "value": path } }]);
+    scene.apply(&route(json!([
+        { "backendRefs": backends([("one", 0), ("two", 1)]) },
+        {
+            "matches": under("/old"),
+            "filters": [
+                { "type": "URLRewrite", "urlRewrite": {
+                    "hostname": "new.example.org",
+                    "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/echo-host" },
+                } },
+                { "type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                    "set": [{ "name": "x-by", "value": "route" }],
+                } },
+            ],
+            "backendRefs": backends([("one", 1), ("two", 0)]),
+        },
+        {
+            "matches": under("/moved"),
+            "filters": [{ "type": "RequestRedirect", "requestRedirect": {
+                "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/here" },
+            } }],
+        },
+    ])))?;
+    condition(cluster, ("httproutes", "split"), "Accepted", ("True", "Accepted"))?;
+    scene.until("", "all at `two`", |answers| answers["two"] == 100)?;
+    let answer = scene.client.curl(["-i", "http://10.96.0.20/old"])?;
+    ensure!(answer.contains("new.example.org") && answer.contains("x-by: route"), "{answer}");
+    let moved = scene.client.shell(
+        "curl -s -o /dev/null -w '%{redirect_url}' \
+        http://10.96.0.20/moved/a?b",
+    )?;
+    ensure!(moved.trim() == "http://10.96.0.20/here/a?b", "{moved}");
+    // Without an agent the kernel balances, and there is nobody.
+    drop(agent);
+    scene.until("", "nobody to answer", |answers| answers["two"] == 0 && answers["one"] == 0)
+}
+
+#[test]
+fn another_namespace_grants_and_calls_of_grpc_are_routed() -> Result<()> {
+    let scene = Scene::new("kubegrant")?;
+    let (cluster, servers) = (&scene.cluster, &scene.servers);
+    let kubernetes = &cluster.kubernetes;
+    kubernetes.apply(&namespace("other", true))?;
+    kubernetes.apply(&service("other", "far", cluster_ip(30), HTTP))?;
+    let addresses = [servers[1].pod.ip4.into()];
+    kubernetes.apply(&slice(("other", "far"), "far-1", HTTP, &addresses))?;
+    let agent = scene.agent()?;
+    until_answered_by(&scene.client, "far.other", &["two"], &agent)?;
+
+    let far = json!([{ "name": "far", "namespace": "other", "port": 80 }]);
+    scene.apply(&route(json!([{ "backendRefs": far }])))?;
+    let of = ("httproutes", "split");
+    condition(cluster, of, "ResolvedRefs", ("False", "RefNotPermitted"))?;
+    scene.until("", "errors", |answers| answers["500"] == 100)?;
+    scene.apply(&json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
+        "metadata": { "name": "shop", "namespace": "other" },
+        "spec": {
+            "from": [{
+                "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": SHOP,
+            }],
+            "to": [{ "group": "", "kind": "Service" }],
+        },
+    }))?;
+    condition(cluster, of, "ResolvedRefs", ("True", "ResolvedRefs"))?;
+    scene.until("", "all at `far`", |answers| answers["two"] == 100)?;
+
+    // A GRPCRoute comes first; what it leaves over is the HTTPRoute's.
+    let mut grpc = route(json!([{
+        "matches": [{ "method": { "service": "echo-host" } }],
+        "backendRefs": backends([("one", 1), ("two", 0)]),
+    }]));
+    grpc["kind"] = "GRPCRoute".into();
+    grpc["metadata"]["name"] = "calls".into();
+    scene.apply(&grpc)?;
+    let told = eventually("the GRPCRoute to be judged", || {
+        let object = kubernetes.get("grpcroutes", SHOP, "calls")?.context("no such object")?;
+        let found = object["status"]["parents"][0]["conditions"][0].clone();
+        ensure!(found["type"] == "Accepted", "{object}");
+        Ok(found)
+    })?;
+    ensure!(told["status"] == "True", "{told}");
+    eventually("the call to be routed to `one`", || {
+        let before = servers[0].clients().len();
+        scene.client.curl(["http://10.96.0.20/echo-host"])?;
+        ensure!(servers[0].clients().len() > before, "`one` got no request");
+        Ok(())
+    })
+}
+
+/// Looked for every 20 s.
+#[test]
+fn definitions_that_are_installed_later_are_found() -> Result<()> {
+    let scene = Scene::new("kubecrds")?;
+    let kubernetes = &scene.cluster.kubernetes;
+    if !kubernetes.does("take a resource away") {
+        return Ok(());
+    }
+    kubernetes.install("httproutes", false)?;
+    let agent = scene.agent()?;
+    until_watch_is(&agent, "httproutes", "notInstalled")?;
+    scene.until("", "the service's own", |answers| answers["one"] == 100)?;
+    kubernetes.install("httproutes", true)?;
+    scene.apply(&route(json!([{ "backendRefs": backends([("one", 0), ("two", 1)]) }])))?;
+    until_watch_is(&agent, "httproutes", "synced")?;
+    scene.until("", "all at `two`", |answers| answers["two"] == 100)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    process,
+    instructions, process,
     setup::{self, Purpose},
     test, tidy,
     toolchain::Toolchain,
@@ -19,7 +19,8 @@ use crate::{
 /// Run every check that a change has to pass, and go on after one that fails.
 ///
 /// Formatting, clippy for the host and for the kernel programs (warnings are
-/// errors), tidy, the API docs, and all tests.
+/// errors), tidy, the API docs, what the hot path costs in instructions, and all
+/// tests.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Arguments {
     /// Leave the tests out, where `cargo xtask test` runs anyway
@@ -30,12 +31,13 @@ pub struct Arguments {
 type Check = fn() -> Result<()>;
 
 /// In the order of how soon they fail.
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("fmt", format),
     ("clippy", clippy_host),
     ("clippy-bpf", clippy_kernel),
     ("tidy", || tidy::run(&tidy::Arguments::all())),
     ("docs", api_docs),
+    ("instructions", || instructions::run(&instructions::Arguments::compare())),
 ];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -65,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn line((name, took, ok): (&str, Duration, bool)) -> String {
     let verdict = if ok { "ok" } else { "FAILED" };
-    format!("  {name:<10} {verdict:<6} {:6.1} s", took.as_secs_f64())
+    format!("  {name:<12} {verdict:<6} {:6.1} s", took.as_secs_f64())
 }
 
 fn format() -> Result<()> {

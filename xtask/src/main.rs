@@ -13,6 +13,7 @@ mod ci;
 mod demo;
 mod docs;
 mod image;
+mod instructions;
 mod kernel_lint;
 mod plot;
 mod process;
@@ -53,6 +54,7 @@ enum Task {
     Image(image::Arguments),
     Plot(plot::Arguments),
     Bench(Box<bench::Arguments>),
+    Instructions(instructions::Arguments),
     Stress(stress::Arguments),
 }
 
@@ -69,6 +71,7 @@ impl Task {
             Self::Image(arguments) => image::run(arguments),
             Self::Plot(arguments) => plot::run(arguments),
             Self::Bench(arguments) => bench::run(arguments),
+            Self::Instructions(arguments) => instructions::run(arguments),
             Self::Stress(arguments) => stress::run(arguments),
         }
     }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,8 +17,9 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{
     ConnectionView, DrainOutcome, DrainRequest, EndpointView, ExplainRequest, Explanation,
-    LogLevel, ReloadOutcome, ServiceView, Status,
+    LogLevel, ReloadOutcome, ServiceView, Status, TapLine, Traffic,
 };
+use crate::tap::Filter;
 
 /// For a whole answer. A reload writes all maps before it answers.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,6 +60,8 @@ enum Cause {
     HungUp(hyper::Error),
     #[error("it said nothing for {} s", DEADLINE.as_secs())]
     Silent,
+    #[error("it has ended the stream")]
+    Ended,
 }
 
 impl Cause {
@@ -75,11 +79,13 @@ impl Cause {
                      with --socket or MESH_AGENT_SOCKET"
                 }
             },
-            Self::HungUp(_) => "It may be stopping: try again",
+            Self::HungUp(_) | Self::Ended => "It may be stopping: try again",
             Self::Silent => "Look at its log",
         }
     }
 }
+
+type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 
 impl Client {
     pub fn new(socket: &Path) -> Self {
@@ -106,6 +112,32 @@ impl Client {
 
     pub async fn connections(&self) -> Result<Vec<ConnectionView>, ClientError> {
         self.get("/v1/connections").await
+    }
+
+    pub async fn traffic(&self) -> Result<Traffic, ClientError> {
+        self.get("/v1/traffic").await
+    }
+
+    /// What happens from now on.
+    pub async fn tap(&self, filter: &Filter) -> Result<TapStream, ClientError> {
+        let body = serde_json::to_vec(filter).map_err(|error| self.nonsense(&error))?;
+        let asked = self.send(Method::POST, "/v1/tap", body.into());
+        let (connection, response) = timeout(DEADLINE, asked)
+            .await
+            .unwrap_or(Err(Cause::Silent))
+            .map_err(|source| self.unreachable(source))?;
+        let status = response.status();
+        let mut stream = TapStream {
+            client: self.clone(),
+            connection,
+            body: response.into_body(),
+            held: Vec::new(),
+        };
+        if status.is_success() {
+            return Ok(stream);
+        }
+        while stream.read().await? {}
+        Err(self.refusal(status, &stream.held))
     }
 
     pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
@@ -150,15 +182,22 @@ impl Client {
         let (status, answer) = timeout(DEADLINE, self.exchange(method, path, body))
             .await
             .unwrap_or(Err(Cause::Silent))
-            .map_err(|source| Unreachable { socket: self.socket.clone(), source })?;
+            .map_err(|source| self.unreachable(source))?;
         if status.is_success() {
             return serde_json::from_slice(&answer).map_err(|error| self.nonsense(&error));
         }
-        let error: serde_json::Value =
-            serde_json::from_slice(&answer).map_err(|error| self.nonsense(&error))?;
+        Err(self.refusal(status, &answer))
+    }
+
+    /// The agent's no.
+    fn refusal(&self, status: http::StatusCode, answer: &[u8]) -> ClientError {
+        let error: serde_json::Value = match serde_json::from_slice(answer) {
+            Ok(error) => error,
+            Err(error) => return self.nonsense(&error),
+        };
         match error["error"].as_str() {
-            Some(text) => Err(ClientError::Refused(text.to_owned())),
-            None => Err(self.nonsense(&format!("status {status} without an error"))),
+            Some(text) => ClientError::Refused(text.to_owned()),
+            None => self.nonsense(&format!("status {status} without an error")),
         }
     }
 
@@ -168,35 +207,97 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(http::StatusCode, Bytes), Cause> {
+        let (connection, response) = self.send(method, path, body).await?;
+        let status = response.status();
+        let mut answer = std::pin::pin!(response.into_body().collect());
+        let answer = tokio::select! {
+            biased;
+            answer = answer.as_mut() => answer,
+            ended = connection => match ended {
+                Err(error) => Err(error),
+                Ok(()) => answer.await,
+            },
+        };
+        Ok((status, answer.map_err(Cause::HungUp)?.to_bytes()))
+    }
+
+    /// A request, as far as the answer's head. The connection must be polled
+    /// for the rest to come; it may end first only by failing.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Connection, Response<Incoming>), Cause> {
         let stream = UnixStream::connect(&self.socket).await.map_err(Cause::Connect)?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(Cause::HungUp)?;
+        let (mut sender, mut connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(Cause::HungUp)?;
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(http::header::HOST, "mesh-agent")
             .body(Full::new(body))
             .expect("method, path and header are valid by construction");
-        let answer = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            Ok((status, response.into_body().collect().await?.to_bytes()))
-        };
-        // The connection must be polled for the answer to come; it may end
-        // first only by failing.
-        let mut answer = std::pin::pin!(answer);
-        tokio::select! {
+        let mut answer = std::pin::pin!(sender.send_request(request));
+        let response = tokio::select! {
             biased;
-            answer = answer.as_mut() => answer.map_err(Cause::HungUp),
-            ended = connection => match ended {
-                Err(error) => Err(Cause::HungUp(error)),
-                Ok(()) => answer.await.map_err(Cause::HungUp),
+            answer = answer.as_mut() => answer,
+            ended = &mut connection => match ended {
+                Err(error) => Err(error),
+                Ok(()) => answer.await,
             },
-        }
+        };
+        Ok((connection, response.map_err(Cause::HungUp)?))
+    }
+
+    fn unreachable(&self, source: Cause) -> Unreachable {
+        Unreachable { socket: self.socket.clone(), source }
     }
 
     fn nonsense(&self, what: &dyn std::fmt::Display) -> ClientError {
         ClientError::Answer { socket: self.socket.clone(), what: what.to_string() }
+    }
+}
+
+/// Lines of what happens. Whoever drops it has seen enough.
+pub struct TapStream {
+    client: Client,
+    connection: Connection,
+    body: Incoming,
+    held: Vec<u8>,
+}
+
+impl TapStream {
+    /// The next one; an error when the agent ends. Safe to cancel.
+    pub async fn next(&mut self) -> Result<TapLine, ClientError> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.held) {
+                let line = serde_json::from_slice(&self.held[..end]);
+                self.held.drain(..=end);
+                return line.map_err(|error| self.client.nonsense(&error));
+            }
+            if !self.read().await? {
+                return Err(self.client.unreachable(Cause::Ended).into());
+            }
+        }
+    }
+
+    /// Takes in what comes next; `false` at the end.
+    async fn read(&mut self) -> Result<bool, ClientError> {
+        let hung_up = |error| self.client.unreachable(Cause::HungUp(error));
+        // The connection must be polled for more to come; it may end first
+        // only by failing.
+        let frame = tokio::select! {
+            biased;
+            frame = self.body.frame() => frame,
+            ended = &mut self.connection => match ended {
+                Err(error) => return Err(hung_up(error).into()),
+                Ok(()) => self.body.frame().await,
+            },
+        };
+        let Some(frame) = frame else { return Ok(false) };
+        let frame = frame.map_err(hung_up)?;
+        self.held.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        Ok(true)
     }
 }

@@ -1,11 +1,14 @@
 //! What the servers need from the agent.
 
-use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
 
 use super::{
     ConnectionView, DrainOutcome, DrainRequest, EndpointView, ExplainRequest, Explanation,
-    LogLevel, ReloadOutcome, ServiceView, Status,
+    LogLevel, ReloadOutcome, ServiceView, Status, TapLine, Traffic,
 };
+use crate::tap::Filter;
 
 /// The agent behind the interface; `app` implements it.
 ///
@@ -20,6 +23,15 @@ pub trait Control: Send + Sync + 'static {
     fn endpoints(&self, service: Option<&str>) -> Result<Vec<EndpointView>, ControlError>;
 
     fn connections(&self) -> Vec<ConnectionView>;
+
+    /// What was counted so far.
+    fn traffic(&self) -> Traffic;
+
+    /// What happens from now on, as it happens. An unknown service is `NotFound`.
+    fn tap(
+        self: Arc<Self>,
+        filter: Filter,
+    ) -> Result<BoxStream<'static, Vec<TapLine>>, ControlError>;
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ControlError>;
 

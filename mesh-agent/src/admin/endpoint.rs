@@ -24,8 +24,9 @@ pub struct EndpointView {
     /// How long its exile still lasts.
     pub ejected_for_ms: Option<u64>,
     pub in_flight: u64,
-    /// To the first byte of a response, or the round trip on the kernel path;
-    /// `None` before the first.
+    /// To the first byte of a response; on the kernel path to the first segment
+    /// of an answer, where answers are timed, else the handshake. `None` before
+    /// the first.
     pub response_time_us: Option<u64>,
     pub picks: u64,
     pub failures: u64,

@@ -19,8 +19,10 @@ mod server;
 mod service;
 mod socket;
 mod status;
+mod tap;
+mod traffic;
 
-pub use client::{Client, ClientError, Unreachable};
+pub use client::{Client, ClientError, TapStream, Unreachable};
 pub use connection::{ConnectionView, PodView, Who};
 pub use control::{Control, ControlError};
 pub use endpoint::{EndpointState, EndpointView};
@@ -33,3 +35,5 @@ pub use status::{
     AgentState, DnsView, Generations, HookView, MapView, NamespaceView, ReasonView, ReloadView,
     SourceState, SourceView, Status, UnreadableView, WatchState, WatchView,
 };
+pub use tap::{TapEvent, TapLine};
+pub use traffic::{InstanceTraffic, PortTraffic, Traffic, quantile};

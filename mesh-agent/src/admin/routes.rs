@@ -1,18 +1,26 @@
 //! Which request gets which answer.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use http::{
     Method, Request, Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Frame, Incoming};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
-use super::{Control, ControlError};
+use super::{Control, ControlError, TapLine};
 use crate::telemetry::metrics;
 
 /// The longest body of a request: all of them are a few fields.
@@ -36,6 +44,8 @@ enum Route {
     Services,
     Endpoints,
     Connections,
+    Traffic,
+    Tap,
     Explain,
     Reload,
     Drain,
@@ -54,6 +64,8 @@ const PRIVATE: &[(&str, &str, Route)] = &[
     ("GET", "/v1/services", Route::Services),
     ("GET", "/v1/endpoints", Route::Endpoints),
     ("GET", "/v1/connections", Route::Connections),
+    ("GET", "/v1/traffic", Route::Traffic),
+    ("POST", "/v1/tap", Route::Tap),
     ("POST", "/v1/explain", Route::Explain),
     ("POST", "/v1/reload", Route::Reload),
     ("POST", "/v1/drain", Route::Drain),
@@ -61,16 +73,28 @@ const PRIVATE: &[(&str, &str, Route)] = &[
     ("POST", "/v1/log", Route::SetLog),
 ];
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Whom an answer is for.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub surface: Surface,
+    /// The server stops.
+    pub stop: CancellationToken,
+    /// It gets an answer that has no end of its own.
+    pub watches: Arc<AtomicBool>,
+}
 
 /// The answer to one request; there is always one.
 pub(super) async fn answer(
     control: Arc<dyn Control>,
-    surface: Surface,
+    asker: &Asker,
     request: Request<Incoming>,
 ) -> Answer {
-    match find(surface, request.method(), request.uri().path()) {
-        Ok(route) => dispatch(control, route, request).await.unwrap_or_else(|refused| refused),
+    match find(asker.surface, request.method(), request.uri().path()) {
+        Ok(route) => {
+            dispatch(control, asker, route, request).await.unwrap_or_else(|refused| refused)
+        }
         Err(None) => {
             refuse(StatusCode::NOT_FOUND, &format!("there is no {}", request.uri().path()))
         }
@@ -103,6 +127,7 @@ fn find(surface: Surface, method: &Method, path: &str) -> Result<Route, Option<S
 
 async fn dispatch(
     control: Arc<dyn Control>,
+    asker: &Asker,
     route: Route,
     request: Request<Incoming>,
 ) -> Result<Answer, Answer> {
@@ -122,6 +147,15 @@ async fn dispatch(
             result(found.await?)
         }
         Route::Connections => json(&blocking(control, Control::connections).await?),
+        Route::Traffic => json(&blocking(control, Control::traffic).await?),
+        Route::Tap => {
+            let filter = body(request).await?;
+            let tapped = Arc::clone(&control);
+            match blocking(control, move |_| tapped.tap(filter)).await? {
+                Ok(lines) => stream(asker, lines),
+                Err(error) => result::<()>(Err(error)),
+            }
+        }
         Route::Explain => {
             let asked = body(request).await?;
             result(blocking(control, move |control| control.explain(&asked)).await?)
@@ -189,6 +223,25 @@ fn result<T: Serialize>(result: Result<T, ControlError>) -> Answer {
     }
 }
 
+/// Lines of JSON, until the client leaves or the server stops.
+fn stream(asker: &Asker, lines: BoxStream<'static, Vec<TapLine>>) -> Answer {
+    asker.watches.store(true, Ordering::Relaxed);
+    let stop = asker.stop.clone().cancelled_owned();
+    let frames = lines.take_until(stop).map(|lines| {
+        let mut text = Vec::with_capacity(lines.len() * 512);
+        for line in &lines {
+            serde_json::to_writer(&mut text, line).expect("lines have string keys");
+            text.push(b'\n');
+        }
+        Ok(Frame::data(Bytes::from(text)))
+    });
+    let mut answer = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
 fn json<T: Serialize>(value: &T) -> Answer {
     let text = serde_json::to_vec(value).expect("views have string keys and no failing values");
     respond(StatusCode::OK, "application/json", text)
@@ -201,7 +254,7 @@ fn refuse(status: StatusCode, error: &str) -> Answer {
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

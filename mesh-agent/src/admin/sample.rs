@@ -1,6 +1,7 @@
 //! One value of each view, for the tests of their JSON and of their tables.
 
 use super::*;
+use crate::tap::{Ended, Event, Kind, Via};
 
 pub fn status() -> Status {
     Status {
@@ -200,6 +201,82 @@ pub fn connection() -> ConnectionView {
     }
 }
 
+/// A request that was refused by two instances.
+pub fn tapped() -> TapEvent {
+    TapEvent {
+        time: "2026-11-23T00:04:51.123Z".into(),
+        event: Event::Ended,
+        kind: Kind::Request,
+        via: Via::Proxy,
+        client: Some("127.0.0.1:40312".into()),
+        who: connection().who,
+        service: Some("reviews".into()),
+        destination: "10.96.0.11:9080".into(),
+        instance: Some("[fd00::5]:9080".into()),
+        protocol: "http/1.1".into(),
+        method: Some("GET".into()),
+        authority: Some("reviews:9080".into()),
+        path: Some("/reviews/1?full=true".into()),
+        status: Some(503),
+        grpc_status: None,
+        ended: Some(Ended::Failed),
+        why: Some("connect-failed: instance [fd00::5]:9080 can't be connected to".into()),
+        duration_us: Some(1_850),
+        first_byte_us: None,
+        rtt_us: None,
+        bytes_sent: Some(0),
+        bytes_received: Some(1_536),
+        attempts: Some(2),
+        requests: None,
+    }
+}
+
+/// Counted that many times more than at the start.
+pub fn traffic(times: u64) -> Traffic {
+    let instance = |address: &str, picks: u64, state| InstanceTraffic {
+        address: address.into(),
+        state,
+        in_flight: 2,
+        picks: picks * times,
+        failures: 0,
+        ejections: 0,
+        bytes_sent: 1024 * times,
+        bytes_received: (64 << 10) * times,
+        response_time_us: Some(1_234),
+        times: vec![(1_023, 9 * picks * times / 10), (20_479, picks * times / 10)],
+    };
+    let port = |service: &str, path: &str, instances: Vec<InstanceTraffic>| PortTraffic {
+        service: service.into(),
+        port: 9080,
+        protocol: if path == "proxy" { "http".into() } else { "tcp".into() },
+        path: path.into(),
+        requests: if path == "proxy" { 1_000 * times } else { 0 },
+        kernel: if path == "kernel" { 50 * times } else { 0 },
+        proxied: if path == "proxy" { 3 * times } else { 0 },
+        errors: if path == "proxy" { 10 * times } else { 0 },
+        retries: times,
+        open: 12,
+        instances,
+    };
+    let mut ejected = instance("[fd00:10:1::6]:9080", 400, EndpointState::Ejected);
+    ejected.failures = 10 * times;
+    ejected.ejections = times;
+    let mut direct = instance("10.1.0.7:5432", 50, EndpointState::Available);
+    direct.times = Vec::new();
+    Traffic {
+        at_us: 1_000_000 * times,
+        time: "2026-11-23T00:04:51.123Z".into(),
+        ports: vec![
+            port(
+                "reviews",
+                "proxy",
+                vec![instance("10.1.0.5:9080", 600, EndpointState::Available), ejected],
+            ),
+            port("database.default.svc", "kernel", vec![direct]),
+        ],
+    }
+}
+
 pub fn explanation() -> Explanation {
     let candidate = |address: &str, state, share, why: &str, next| Candidate {
         address: address.into(),
@@ -267,6 +344,8 @@ fn json_keys_are_stable() {
         (serde_json::to_string(&service()).unwrap(), include_str!("sample/service.json")),
         (serde_json::to_string(&endpoint()).unwrap(), include_str!("sample/endpoint.json")),
         (serde_json::to_string(&connection()).unwrap(), include_str!("sample/connection.json")),
+        (serde_json::to_string(&tapped()).unwrap(), include_str!("sample/tap.json")),
+        (serde_json::to_string(&traffic(1)).unwrap(), include_str!("sample/traffic.json")),
         (serde_json::to_string(&explanation()).unwrap(), include_str!("sample/explanation.json")),
         (serde_json::to_string(&reload()).unwrap(), include_str!("sample/reload.json")),
         (serde_json::to_string(&drained()).unwrap(), include_str!("sample/drain.json")),

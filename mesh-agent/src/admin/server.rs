@@ -1,6 +1,16 @@
 //! The two servers: same code, other listeners, other routes.
 
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AdminSocket, Control,
-    routes::{Surface, answer},
+    routes::{Asker, Surface, answer},
 };
 
 /// Connections at a time, for each server; more wait in the kernel's queue.
@@ -105,9 +115,11 @@ async fn connection(
     surface: Surface,
     stop: CancellationToken,
 ) {
+    let watches = Arc::<AtomicBool>::default();
+    let asker = Asker { surface, stop: stop.clone(), watches: Arc::clone(&watches) };
     let service = service_fn(move |request| {
-        let control = Arc::clone(&control);
-        async move { Ok::<_, Infallible>(answer(control, surface, request).await) }
+        let (control, asker) = (Arc::clone(&control), asker.clone());
+        async move { Ok::<_, Infallible>(answer(control, &asker, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -121,10 +133,21 @@ async fn connection(
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }
-        () = sleep(LIFETIME) => return,
+        () = expired(&watches) => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, ?surface, "an admin connection ended early");
+    }
+}
+
+/// Waits until the connection has been there for too long. One who watches may
+/// stay: there are few of those, by another bound.
+async fn expired(watches: &AtomicBool) {
+    loop {
+        sleep(LIFETIME).await;
+        if !watches.load(Ordering::Relaxed) {
+            return;
+        }
     }
 }
 

@@ -85,9 +85,9 @@ pub struct DnsView {
 #[serde(rename_all = "camelCase")]
 pub struct SourceView {
     pub service: String,
-    /// `dns` or `http`.
+    /// `dns`, `http` or `kubernetes`.
     pub kind: String,
-    /// What is asked for: a name, or a URL.
+    /// What is asked for: a name, a URL, or a Service.
     pub target: String,
     pub state: SourceState,
     /// How many stand of it.
@@ -98,7 +98,7 @@ pub struct SourceView {
     pub last_error: Option<String>,
     /// Since then.
     pub last_error_age_ms: Option<u64>,
-    /// Until it is asked again; `None` while it is being asked.
+    /// Until it is asked again; `None` while it is being asked, or where it tells by itself.
     pub next_try_ms: Option<u64>,
     /// Times that it answered this agent.
     pub answers: u64,

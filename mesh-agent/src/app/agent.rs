@@ -32,6 +32,7 @@ use crate::{
     net::{Namespace, OriginalDestinations, SocketOptions},
     proxy::{Proxy, ProxySettings},
     registry::{Registry, SnapshotReader},
+    tap::Taps,
     telemetry::Logs,
 };
 
@@ -41,6 +42,7 @@ pub(super) struct Agent {
     pub started: Instant,
     pub snapshots: SnapshotReader,
     pub proxy: Proxy,
+    pub taps: Arc<Taps>,
     pub dns: Dns,
     pub discovery: Discovery,
     pub pods: Pods,
@@ -86,7 +88,7 @@ impl Agent {
         let socket = SocketOptions { mark };
         let mut originals: Arc<dyn OriginalDestinations> = Arc::new(NotRedirected);
         let (mut kernel, mut feeds) = (None, None);
-        let memory = Memory::load(&discovery::memory(&settings));
+        let memory = Memory::load(&discovery::memory(&settings.admin.socket));
         let discovery = Discovery::new(socket, memory).context("starting discovery")?;
         if options.ebpf {
             let (started, destinations, fed) = Kernel::start(&settings).await?;
@@ -109,12 +111,14 @@ impl Agent {
         if let Some(kernel) = &kernel {
             kernel.tables().sync(&snapshots.load())?;
         }
+        let taps = Arc::<Taps>::default();
         let proxy = Proxy::start(
             &ProxySettings {
                 workers: std::thread::available_parallelism().map_or(1, usize::from),
                 port: settings.capture.proxy_port,
                 socket,
                 limits: descriptors::affordable(&settings.limits),
+                taps: Arc::clone(&taps),
             },
             &snapshots,
             &originals,
@@ -130,6 +134,7 @@ impl Agent {
             started: Instant::now(),
             snapshots,
             proxy,
+            taps,
             dns,
             discovery,
             pods: Pods::default(),

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use super::{agent::Agent, pods::PodTable};
 use crate::{
     admin::{ConnectionView, PodView, Who},
     kubernetes::{Pod, Workload},
-    net::{TcpStatistics, tcp_connections},
+    net::{TcpStatistics, tcp_connections, udp_sockets},
 };
 
 pub(super) fn all(agent: &Agent) -> Vec<ConnectionView> {
@@ -32,16 +33,19 @@ fn kernel(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
         .collect();
     let connections = tables.connections();
     drop(tables);
-    let statistics = statistics(agent);
+    let (statistics, udp) = statistics(agent);
     (connections.into_iter())
         .map(|live| {
             let connection = live.connection;
+            // A UDP socket has no port yet when the hook sees it.
+            let client = udp.get(&live.cookie).copied();
+            let client = client.unwrap_or_else(|| connection.client.to_socket_addr());
             let statistics = statistics.get(&live.cookie);
             ConnectionView {
                 path: "kernel".to_owned(),
-                client: connection.client.to_socket_addr().to_string(),
+                client: client.to_string(),
                 who: clients.who(connection.pid, connection.netns),
-                service: names.get(&connection.service).cloned().unwrap_or_default(),
+                service: names.get(&connection.with.service).cloned().unwrap_or_default(),
                 original: connection.original.to_socket_addr().to_string(),
                 instance: Some(connection.backend_address.to_socket_addr().to_string()),
                 age_ms: u64::try_from(live.age.as_millis()).unwrap_or(u64::MAX),
@@ -63,7 +67,7 @@ pub(super) fn by_workload(agent: &Agent) -> BTreeMap<(Workload, String, &'static
         let mut services = HashMap::new();
         for live in tables.connections() {
             let Some(workload) = workload(live.connection.netns) else { continue };
-            let service = services.entry(live.connection.service).or_insert_with_key(|&id| {
+            let service = services.entry(live.connection.with.service).or_insert_with_key(|&id| {
                 tables.port_of(id).map(|(name, ..)| name.to_string()).unwrap_or_default()
             });
             *counts.entry((workload, service.clone(), "kernel")).or_default() += 1;
@@ -78,19 +82,24 @@ pub(super) fn by_workload(agent: &Agent) -> BTreeMap<(Workload, String, &'static
     counts
 }
 
-/// What the kernel knows of the connections of all captured namespaces.
-fn statistics(agent: &Agent) -> HashMap<u64, TcpStatistics> {
-    let mut all = HashMap::new();
+/// What the kernel knows of the connections of all captured namespaces, and
+/// the addresses of their UDP sockets.
+pub(super) fn statistics(agent: &Agent) -> (HashMap<u64, TcpStatistics>, HashMap<u64, SocketAddr>) {
+    let (mut all, mut udp) = (HashMap::new(), HashMap::new());
     for tracked in &agent.namespaces().0 {
-        match tcp_connections(&tracked.namespace) {
-            Ok(found) => all.extend(found),
+        let namespace = &tracked.namespace;
+        match tcp_connections(namespace).and_then(|tcp| Ok((tcp, udp_sockets(namespace)?))) {
+            Ok((tcp, sockets)) => {
+                all.extend(tcp);
+                udp.extend(sockets);
+            }
             Err(error) => tracing::warn!(
                 netns = tracked.namespace.cookie(), %error,
                 "asking for the namespace's connections failed: they are shown without counts"
             ),
         }
     }
-    all
+    (all, udp)
 }
 
 fn proxied(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
@@ -118,14 +127,14 @@ fn age_ms(opened: std::time::SystemTime) -> u64 {
 }
 
 /// Tells whose sockets are whose.
-struct Clients {
+pub(super) struct Clients {
     /// Pods by the namespaces that they live in.
     pods: HashMap<u64, Arc<Pod>>,
     table: Arc<PodTable>,
 }
 
 impl Clients {
-    fn of(agent: &Agent) -> Self {
+    pub fn of(agent: &Agent) -> Self {
         let namespaces = agent.namespaces();
         let pods = namespaces.0.iter().filter_map(|tracked| {
             Some((tracked.namespace.cookie(), Arc::clone(tracked.pod.as_ref()?)))
@@ -135,23 +144,27 @@ impl Clients {
 
     /// The pod of a socket's namespace, and what the system still knows of the
     /// process.
-    fn who(&self, pid: u32, netns: u64) -> Who {
+    pub fn who(&self, pid: u32, netns: u64) -> Who {
         let read =
             |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let cgroups = read("cgroup");
         let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         // One that was let go has no listener, but may have connections.
         let pod = self.pods.get(&netns).or_else(|| self.table.pod_of(cgroup));
-        Who {
-            pid,
-            process: read("comm").trim().to_owned(),
-            cgroup: cgroup.to_owned(),
-            pod: pod.map(|pod| PodView {
-                namespace: pod.namespace.to_string(),
-                name: pod.name.to_string(),
-                service_account: pod.service_account.to_string(),
-            }),
-            netns,
-        }
+        let pod = pod.map(|pod| view(pod));
+        Who { pid, process: read("comm").trim().to_owned(), cgroup: cgroup.to_owned(), pod, netns }
+    }
+
+    /// The pod that a cgroup is of.
+    pub fn pod_of(&self, cgroup: &str) -> Option<PodView> {
+        self.table.pod_of(cgroup).map(|pod| view(pod))
+    }
+}
+
+fn view(pod: &Pod) -> PodView {
+    PodView {
+        namespace: pod.namespace.to_string(),
+        name: pod.name.to_string(),
+        service_account: pod.service_account.to_string(),
     }
 }

@@ -1,14 +1,19 @@
 //! The agent as its commands see it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::{
+    future::{BoxFuture, FutureExt as _},
+    stream::BoxStream,
+};
 
-use super::{agent::Agent, connections, explain, metrics, reload, views};
+use super::{agent::Agent, connections, explain, metrics, reload, tap, traffic, views};
 use crate::admin::{
     AgentState, ConnectionView, Control, ControlError, DrainOutcome, DrainRequest, EndpointState,
     EndpointView, ExplainRequest, Explanation, LogLevel, ReloadOutcome, ServiceView, Status,
+    TapLine, Traffic,
 };
+use crate::tap::Filter;
 
 impl Control for Agent {
     fn status(&self) -> Status {
@@ -30,6 +35,22 @@ impl Control for Agent {
 
     fn connections(&self) -> Vec<ConnectionView> {
         connections::all(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        traffic::traffic(self)
+    }
+
+    fn tap(
+        self: Arc<Self>,
+        filter: Filter,
+    ) -> Result<BoxStream<'static, Vec<TapLine>>, ControlError> {
+        if let Some(name) = &filter.service
+            && self.snapshots.load().service(name).is_none()
+        {
+            return Err(unknown_service(&self, name));
+        }
+        tap::watch(&self, filter)
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ControlError> {

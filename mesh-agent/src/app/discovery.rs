@@ -1,16 +1,17 @@
 //! Brings what the sources find into the registry and the kernel, and keeps it
 //! for the next run.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{agent::Agent, kernel::Kernel};
-use crate::{
-    model::{Discovered, Settings},
-    registry::Registry,
-};
+use crate::{model::Discovered, registry::Registry};
 
 /// How long a start or a reload waits for new sources to be asked once. Above
 /// the default timeout of a source: one that is down has said so by then.
@@ -25,8 +26,8 @@ const SAVE: Duration = Duration::from_secs(1);
 
 /// The file that outlives the agent, as the kernel's maps do: beside the admin
 /// socket, whose folder is gone after a boot.
-pub(super) fn memory(settings: &Settings) -> PathBuf {
-    let mut path = settings.admin.socket.clone().into_os_string();
+pub(super) fn memory(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
     path.push(".discovered");
     path.into()
 }
@@ -144,5 +145,5 @@ async fn save(agent: &Agent) {
 }
 
 fn memory_path(agent: &Agent) -> PathBuf {
-    memory(&agent.settings())
+    memory(&agent.settings().admin.socket)
 }

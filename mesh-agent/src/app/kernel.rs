@@ -12,6 +12,8 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwapOption;
+
 use crate::{
     datapath::{
         self, CapturedPods, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals,
@@ -28,6 +30,8 @@ pub(super) struct Kernel {
     concurrency: Mutex<ConcurrencyLimits>,
     captured: Mutex<CapturedPods>,
     hooks: Mutex<Hooks>,
+    /// Why answers aren't timed, where they should be.
+    untimed: ArcSwapOption<String>,
     /// Milliseconds from `started` to the last heartbeat, plus one; 0 for none.
     beat: AtomicU64,
     started: Instant,
@@ -68,6 +72,7 @@ impl Kernel {
             concurrency: Mutex::new(concurrency),
             captured: Mutex::new(captured),
             hooks: Mutex::default(),
+            untimed: ArcSwapOption::empty(),
             beat: AtomicU64::new(0),
             started: Instant::now(),
         };
@@ -92,8 +97,14 @@ impl Kernel {
 
     /// Does what is due in the maps, unless somebody is at them: the heartbeat
     /// calls this and must not wait for a large change.
-    pub fn tend(&self, now: Instant) {
+    pub fn tend(&self, now: Instant, tapped: bool) {
         if let Ok(mut tables) = self.tables.try_lock() {
+            if let Err(error) = tables.report_connections(tapped) {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "telling the hooks whether connections are watched failed"
+                );
+            }
             tables.reap(now);
             let timing = tables.times_answers();
             drop(tables);
@@ -104,14 +115,25 @@ impl Kernel {
     fn time_answers(&self, timing: bool) {
         let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
         match self.hooks().time_answers(&mut object, &self.pins, timing) {
-            Ok(true) => tracing::info!(timing, "programs that time answers: attached or detached"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(
-                error = format!("{error:#}"),
-                "attaching the programs that time answers failed: \
-                 leastResponseTime goes by handshakes on the kernel path"
-            ),
+            Ok(changed) => {
+                self.untimed.store(None);
+                if changed {
+                    tracing::info!(timing, "programs that time answers: attached or detached");
+                }
+            }
+            // Tried again with every heartbeat.
+            Err(error) => {
+                let problem = untimed(&format!("{error:#}"));
+                if self.untimed.swap(Some(Arc::new(problem.clone()))).is_none() {
+                    tracing::error!("{problem}");
+                }
+            }
         }
+    }
+
+    /// What doesn't work as it should.
+    pub fn degraded(&self) -> Option<String> {
+        self.untimed.load().as_deref().cloned()
     }
 
     pub fn hooks(&self) -> MutexGuard<'_, Hooks> {
@@ -146,4 +168,14 @@ impl Kernel {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Some(now.saturating_sub(beat))
     }
+}
+
+/// What follows where answers can't be timed.
+fn untimed(error: &str) -> String {
+    format!(
+        "attaching or detaching the programs that time answers failed ({error}): on the kernel \
+         path leastResponseTime goes by handshakes, adaptiveConcurrency sets no new limits, and \
+         of a connection that had an answer before no missing answer is seen; tried again with \
+         every heartbeat"
+    )
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,7 +28,8 @@ const SETTLE: Duration = Duration::from_millis(5);
 const SLOWEST: Duration = Duration::from_millis(50);
 /// What the kernel's maps refused is tried again: room may have been made.
 const RETRY: Duration = Duration::from_secs(10);
-/// What changed is kept for the next run after at most this long.
+/// What changed is kept for the next run after at most this long; the first time
+/// at once, as nothing is kept yet.
 const SAVE: Duration = Duration::from_secs(5);
 
 /// The cluster, and what of it isn't in force.
@@ -66,7 +67,7 @@ impl Kubernetes {
         if !settings.kubernetes.enabled {
             return Ok(None);
         }
-        let memory = Memory::load(&memory(settings));
+        let memory = Memory::load(&memory(&settings.admin.socket));
         let cluster = Cluster::new(&settings.kubernetes, memory).await;
         let cluster = Arc::new(cluster.context("reaching the Kubernetes cluster")?);
         cluster.start(tasks, stop);
@@ -136,7 +137,9 @@ impl Kubernetes {
 }
 
 /// The sources that the cluster answers, each with its service and place.
-fn sources(settings: &Settings) -> impl Iterator<Item = (&ServiceName, usize, &KubernetesSource)> {
+pub(super) fn sources(
+    settings: &Settings,
+) -> impl Iterator<Item = (&ServiceName, usize, &KubernetesSource)> {
     settings.services.iter().flat_map(|service| {
         service.sources.iter().enumerate().filter_map(move |(place, source)| match source {
             Source::Kubernetes(source) => Some((&service.name, place, source)),
@@ -146,8 +149,8 @@ fn sources(settings: &Settings) -> impl Iterator<Item = (&ServiceName, usize, &K
 }
 
 /// The file that outlives the agent, as the kernel's maps do.
-fn memory(settings: &Settings) -> PathBuf {
-    let mut path = settings.admin.socket.clone().into_os_string();
+pub(super) fn memory(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
     path.push(".cluster");
     path.into()
 }
@@ -158,6 +161,7 @@ pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let cluster = &kubernetes.cluster;
     let mut pending = Changes::default();
     let (mut settle, mut save_at, mut retry_at) = (SETTLE, None, None);
+    let mut kept_nothing = true;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -177,6 +181,10 @@ pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         settle = started.elapsed().saturating_mul(2).clamp(SETTLE, SLOWEST);
         let refused = pending != Changes::default();
         retry_at = refused.then(|| tokio::time::Instant::now() + RETRY);
+        if kept_nothing && cluster.is_complete() {
+            kept_nothing = false;
+            save_at = Some(tokio::time::Instant::now());
+        }
         save_at = save_at.or_else(|| Some(tokio::time::Instant::now() + SAVE));
     }
     save(&agent).await;
@@ -257,7 +265,7 @@ fn take_in(
 }
 
 async fn save(agent: &Arc<Agent>) {
-    let path = memory(&agent.settings());
+    let path = memory(&agent.settings().admin.socket);
     let shown = path.display().to_string();
     let agent = Arc::clone(agent);
     let saved = tokio::task::spawn_blocking(move || match agent.kubernetes() {

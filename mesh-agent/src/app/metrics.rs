@@ -10,9 +10,13 @@ use super::{
 };
 use crate::{
     admin::{AgentState, EndpointState, SourceState, WatchState},
+    balance::ResponseTimes,
     registry::{Endpoint, ServicePort},
     retry::Reason,
-    telemetry::{Exposition, metrics as table},
+    telemetry::{
+        Exposition,
+        metrics::{self as table, Distribution},
+    },
 };
 
 pub(super) fn page(agent: &Agent) -> String {
@@ -43,6 +47,8 @@ fn of_the_agent(agent: &Agent, page: &mut Exposition) {
     page.counter(&table::RELOADS, ["ok"], ok);
     page.counter(&table::RELOADS, ["failed"], failed);
     page.counter(&table::ENDED_BY_REMOVAL, [], agent.ended_by_removal.load(Ordering::Relaxed));
+    page.gauge(&table::TAPS, [], agent.taps.watchers() as f64);
+    page.counter(&table::TAP_LOST, [], agent.taps.lost());
     let last_ok = agent.last_reload().is_none_or(|reload| reload.problems.is_empty());
     page.gauge(&table::RELOAD_OK, [], f64::from(last_ok));
     page.gauge(&table::REGISTRY_GENERATION, [], agent.snapshots.load().generation as f64);
@@ -146,11 +152,17 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     page.counter(&table::CONNECTIONS, [service, number, "kernel"], kernel.kernel);
     page.counter(&table::CONNECTIONS, [service, number, "proxy"], load(&stats.connections));
+    let open = kernel.opened.saturating_sub(kernel.closed);
+    page.gauge(&table::OPEN, [service, number, "kernel"], open as f64);
+    page.gauge(&table::OPEN, [service, number, "proxy"], load(&stats.open) as f64);
     page.counter(&table::FALLBACK, labels, kernel.fallback);
     page.counter(&table::REFUSED, labels, kernel.refused);
     page.counter(&table::DATAGRAMS, labels, kernel.datagrams);
     page.counter(&table::REQUESTS, labels, load(&stats.requests));
     page.counter(&table::ERRORS, labels, load(&stats.errors));
+    if let Some(responses) = responses(port) {
+        page.histogram(&table::RESPONSES, labels, responses);
+    }
     for reason in Reason::ALL {
         let count = load(&stats.retries[reason as usize]);
         page.counter(&table::RETRIES, [service, number, reason.name()], count);
@@ -165,6 +177,24 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
     for (tier, of) in port.tiers.iter().enumerate() {
         page.gauge(&table::TIER_SHARE, [service, number, &tier.to_string()], of.share);
     }
+}
+
+/// Response times of all instances, in buckets of which each is twice as long
+/// as the one before. `None` before the first.
+fn responses(port: &ServicePort) -> Option<Distribution> {
+    /// 256 µs to 33 s; what takes longer has no bound.
+    const OCTAVES: std::ops::RangeInclusive<u32> = 8..=25;
+    let times = || port.endpoints.iter().map(|endpoint| &endpoint.live.response_times);
+    let bounds = OCTAVES.map(|octave| (f64::from(1_u32 << octave) / 1e6, 0));
+    let mut buckets: Vec<(f64, u64)> = bounds.chain([(f64::INFINITY, 0)]).collect();
+    for (longest_us, count) in times().flat_map(ResponseTimes::counts) {
+        let octave = longest_us.checked_ilog2().map_or(0, |octave| octave + 1);
+        let index = octave.saturating_sub(*OCTAVES.start()) as usize;
+        let last = buckets.len() - 1;
+        buckets[index.min(last)].1 += count;
+    }
+    let sum = times().map(|times| times.sum().as_secs_f64()).sum();
+    buckets.iter().any(|(_, count)| *count > 0).then_some(Distribution { buckets, sum })
 }
 
 fn of_the_balance(port: &ServicePort, endpoint: &Endpoint, share: f64, page: &mut Exposition) {
@@ -195,7 +225,7 @@ fn of_an_instance(
     let of_kernel = [service, number, instance, "kernel"];
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     page.gauge(&table::IN_FLIGHT, of_proxy, live.in_flight.load(Ordering::Relaxed).into());
-    page.gauge(&table::IN_FLIGHT, of_kernel, views::open(port, &kernel) as f64);
+    page.gauge(&table::IN_FLIGHT, of_kernel, views::open(&kernel) as f64);
     page.counter(&table::PICKS, of_proxy, load(&live.picks));
     page.counter(&table::PICKS, of_kernel, kernel.opened);
     page.counter(&table::FAILURES, of_proxy, load(&live.failures));

@@ -25,8 +25,17 @@ mod reload;
 mod removal;
 mod routes;
 mod run;
+mod tap;
+mod traffic;
 mod views;
 mod watch;
 mod watches;
 
 pub use run::{RunOptions, run};
+
+use std::path::{Path, PathBuf};
+
+/// The files beside the admin socket that outlive the agent.
+pub fn memories(socket: &Path) -> [PathBuf; 2] {
+    [kubernetes::memory(socket), discovery::memory(socket)]
+}

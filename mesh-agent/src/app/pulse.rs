@@ -12,13 +12,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{agent::Agent, namespaces::Missing};
+use super::{agent::Agent, namespaces::Missing, tap};
 use crate::{
     admin::AgentState,
-    datapath::{Event, Events, Heartbeat, Record},
-    health::Health,
+    datapath::{Event, Events, Heartbeat, Record, ejected_for},
+    health::{Cause, Health},
     net,
     registry::ServicePort,
+    tap::Ended,
 };
 
 /// Reports taken in at one go: a flood must not hold up the heartbeat.
@@ -60,7 +61,7 @@ pub(super) async fn run(
             take_in(event, &missing, &agent);
         }
         if let Some(kernel) = agent.kernel() {
-            kernel.tend(Instant::now());
+            kernel.tend(Instant::now(), agent.taps.is_on());
         }
     }
 }
@@ -71,12 +72,24 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             // Full: the same namespaces are reported again with the next connect.
             let _ = missing.try_send(Missing { pid, cookie: netns });
         }
-        Event::Closed(record) => log_access(agent, &record, "closed"),
-        Event::Failed(record) => log_access(agent, &record, "connect failed"),
+        Event::Opened(record) => tap::report(agent, &record, None),
+        Event::Refused(record, why) => {
+            tap::report(agent, &record, Some((Ended::Refused, Some(why))));
+        }
+        Event::Closed(record) => {
+            log_access(agent, &record, "closed");
+            let ended = if record.reset == 0 { Ended::Closed } else { Ended::Reset };
+            tap::report(agent, &record, Some((ended, None)));
+        }
+        Event::Failed(record) => {
+            log_access(agent, &record, "connect failed");
+            tap::report(agent, &record, Some((Ended::Failed, Some("connect-failed"))));
+        }
         Event::Ejected(record) => {
-            log_health(agent, &record, "ejected on the kernel path");
+            let why = ejected_for(record.reason);
+            log_health(agent, &record, Some(why), "ejected on the kernel path");
             let port = note_health(agent, &record, |health, now| {
-                health.set_kernel_ejected(now.saturating_add(record.duration_ns));
+                health.set_kernel_ejected(now.saturating_add(record.duration_ns), why);
             });
             if let Some(port) = port {
                 // Its tier counts on it again, for the probe.
@@ -88,7 +101,7 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             }
         }
         Event::Returned(record) => {
-            log_health(agent, &record, "back in service on the kernel path");
+            log_health(agent, &record, None, "back in service on the kernel path");
             let _ = note_health(agent, &record, Health::set_returned);
         }
     }
@@ -111,11 +124,12 @@ fn note_health(
     Some(Arc::clone(port))
 }
 
-fn log_health(agent: &Agent, record: &Record, what: &'static str) {
+fn log_health(agent: &Agent, record: &Record, why: Option<Cause>, what: &'static str) {
     let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
     tracing::info!(
         service = service.map(|(name, ..)| name.to_string()),
         instance = %record.backend_address.to_socket_addr(),
+        cause = why.map(Cause::text),
         exile_ms = record.duration_ns / 1_000_000,
         "{what}"
     );

@@ -3,17 +3,25 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     time::Duration,
 };
 
 use super::agent::Agent;
-use crate::net::tcp_sockets;
+use crate::net::{Namespace, tcp_sockets, udp_sockets};
 
 /// How often the kernel's sockets are compared with what the hooks counted.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 
 /// A namespace that we don't know after this long has no captured process.
 const UNKNOWN: Duration = Duration::from_secs(60);
+
+/// Cookies are unique among all sockets.
+fn sockets_of(namespace: &Namespace) -> io::Result<HashSet<u64>> {
+    let mut sockets = tcp_sockets(namespace)?;
+    sockets.extend(udp_sockets(namespace)?.into_keys());
+    Ok(sockets)
+}
 
 pub(super) fn reconcile(agent: &Agent) {
     let Some(kernel) = agent.kernel() else { return };
@@ -27,7 +35,7 @@ pub(super) fn reconcile(agent: &Agent) {
     for tracked in &agent.namespaces().0 {
         let cookie = tracked.namespace.cookie();
         known.insert(cookie);
-        match tcp_sockets(&tracked.namespace) {
+        match sockets_of(&tracked.namespace) {
             Ok(sockets) => drop(live.insert(cookie, sockets)),
             Err(error) => tracing::warn!(
                 netns = cookie, %error,

@@ -129,7 +129,7 @@ impl Sockets {
             self.tcp.extend(
                 (connections.iter())
                     .filter(|live| {
-                        live.connection.service == id
+                        live.connection.with.service == id
                             && live.connection.backend_address.to_socket_addr() == instance
                     })
                     .map(|live| live.cookie),

@@ -127,7 +127,7 @@ pub(super) fn of_port(
     with_shares.map(view).collect()
 }
 
-fn endpoint_view(
+pub(super) fn endpoint_view(
     port: &ServicePort,
     endpoint: &Endpoint,
     kernel: &BackendCounters,
@@ -150,7 +150,7 @@ fn endpoint_view(
         why: endpoint.health.reason(now),
         ejected_for_ms: (endpoint.health.ejected_until())
             .map(|until| until.saturating_sub(now) / 1_000_000),
-        in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(port, kernel),
+        in_flight: u64::from(live.in_flight.load(Ordering::Relaxed)) + open(kernel),
         response_time_us: live
             .response_time(Instant::now())
             .or(of_kernel)
@@ -162,12 +162,9 @@ fn endpoint_view(
     }
 }
 
-/// Connections open on the kernel path. A UDP flow has no end to count.
-pub(super) fn open(port: &ServicePort, kernel: &BackendCounters) -> u64 {
-    match port.port.protocol.transport() {
-        crate::model::Transport::Tcp => kernel.opened.saturating_sub(kernel.closed),
-        crate::model::Transport::Udp => 0,
-    }
+/// Connections open on the kernel path: of UDP, sockets.
+pub(super) const fn open(kernel: &BackendCounters) -> u64 {
+    kernel.opened.saturating_sub(kernel.closed)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -248,7 +245,8 @@ pub(super) fn sources(agent: &Agent) -> Vec<SourceView> {
         answers: source.answers,
         errors: source.errors,
     };
-    agent.discovery.status().into_iter().map(view).collect()
+    let asked = agent.discovery.status().into_iter().map(view);
+    asked.chain(super::watches::sources(agent)).collect()
 }
 
 fn namespaces(agent: &Agent) -> Vec<NamespaceView> {
@@ -308,6 +306,7 @@ pub(super) fn degraded(agent: &Agent, hooks: &[HookView]) -> Vec<String> {
             port.policy.locality.panic_threshold,
         )
     }));
+    degraded.extend(agent.kernel().and_then(super::kernel::Kernel::degraded));
     degraded.extend(sources(agent).iter().filter_map(failing));
     degraded.extend(agent.undiscovered().iter().cloned());
     degraded.extend(super::watches::degraded(agent));

@@ -2,13 +2,46 @@
 
 use super::agent::Agent;
 use crate::{
-    admin::{UnreadableView, WatchState, WatchView},
+    admin::{SourceState, SourceView, UnreadableView, WatchState, WatchView},
     kubernetes::{self, WatchStatus},
+    model::{KubernetesSource, ServiceName},
 };
 
 pub(super) fn views(agent: &Agent) -> Vec<WatchView> {
     let watches = agent.kubernetes().map(|kubernetes| kubernetes.cluster.status());
     watches.into_iter().flatten().map(view).collect()
+}
+
+/// The sources of the file that the cluster answers; its own services are not
+/// among them, there may be thousands.
+pub(super) fn sources(agent: &Agent) -> Vec<SourceView> {
+    let Some(kubernetes) = agent.kubernetes() else { return Vec::new() };
+    let (file, settings) = (agent.file(), agent.settings());
+    let watches = views(agent);
+    let slices = watches.iter().find(|watch| watch.resource.starts_with("endpointslices"));
+    let view = |(service, source): (&ServiceName, &KubernetesSource)| {
+        let found = kubernetes.cluster.instances(source, &settings.locality.cloud);
+        let (state, instances) = match &found {
+            Ok(found) if found.is_empty() => (SourceState::Empty, 0),
+            Ok(found) => (SourceState::Ok, found.len()),
+            Err(absent) if absent.known => (SourceState::Empty, 0),
+            Err(_) => (SourceState::Waiting, 0),
+        };
+        SourceView {
+            service: service.to_string(),
+            kind: "kubernetes".to_owned(),
+            target: source.shown.to_string(),
+            state,
+            instances: instances as u64,
+            age_ms: slices.and_then(|watch| watch.age_ms),
+            last_error: found.err().map(|absent| absent.why),
+            last_error_age_ms: None,
+            next_try_ms: None,
+            answers: slices.map_or(0, |watch| watch.lists),
+            errors: slices.map_or(0, |watch| watch.errors),
+        }
+    };
+    super::kubernetes::sources(&file).map(|(name, _, source)| view((name, source))).collect()
 }
 
 /// What isn't followed, and what of the cluster isn't in force.

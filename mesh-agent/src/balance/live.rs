@@ -9,7 +9,7 @@ use std::{
 use mesh_common::ewma::Ewma;
 use tokio::time::Instant;
 
-use super::{moment::nanos, slow_start};
+use super::{moment::nanos, response_times::ResponseTimes, slow_start};
 use crate::model::SlowStart;
 
 /// Live data of one instance of one service port, on the proxy path.
@@ -27,6 +27,8 @@ pub struct Live {
     /// Peak-EWMA of the time to the first byte of a response: its two words.
     response_ns: AtomicU64,
     response_at: AtomicU64,
+    /// All of them, as a histogram.
+    pub response_times: ResponseTimes,
     /// When it began to start slowly; 0 where it never did.
     started_at: AtomicU64,
     /// Taken out by hand: `mesh-agent drain`.
@@ -44,6 +46,12 @@ const MAX_PENALTY: Duration = Duration::from_secs(300);
 impl Live {
     /// Takes in a response time.
     pub fn observe(&self, sample: Duration, now: Instant) {
+        self.response_times.note(sample);
+        self.take_in(sample, now);
+    }
+
+    /// Moves the average.
+    fn take_in(&self, sample: Duration, now: Instant) {
         let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
         let before = self.average();
         let after = before.observe(sample, nanos(now));
@@ -57,13 +65,13 @@ impl Live {
     /// slow: an instance that fails fast must not look like the best one.
     /// `retry_after` is what the answer asked for.
     pub fn observe_failure(&self, retry_after: Option<Duration>, now: Instant) {
-        self.observe(retry_after.map_or(FAILURE, |after| after.clamp(FAILURE, MAX_PENALTY)), now);
+        self.take_in(retry_after.map_or(FAILURE, |after| after.clamp(FAILURE, MAX_PENALTY)), now);
     }
 
     /// Starts from this response time, whatever was known before.
     pub fn assume(&self, response: Duration, now: Instant) {
         self.set_average(Ewma::default());
-        self.observe(response, now);
+        self.take_in(response, now);
     }
 
     /// The average as it is now: it fades while nothing is sent there. `None`

@@ -8,12 +8,14 @@ pub mod key;
 mod live;
 mod locality;
 mod moment;
+mod response_times;
 mod slow_start;
 
 pub use affinity::Affinity;
 pub use balancer::{Ask, Balancer, Choice};
 pub use live::Live;
 pub use locality::{Member, State, Tier, Tiers};
+pub use response_times::ResponseTimes;
 
 use mesh_common::schedule;
 

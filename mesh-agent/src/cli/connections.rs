@@ -54,7 +54,7 @@ fn row(connection: &ConnectionView) -> [String; 9] {
 
 /// The pod; without Kubernetes the process, and the last part of the cgroup's
 /// path, which is what people call the pod.
-fn who(who: &Who) -> String {
+pub(super) fn who(who: &Who) -> String {
     if let Some(pod) = &who.pod {
         return format!("{}/{}", pod.namespace, pod.name);
     }

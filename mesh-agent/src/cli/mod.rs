@@ -17,8 +17,10 @@ mod run;
 mod schema;
 mod services;
 mod status;
+mod tap;
 #[cfg(test)]
 mod tests;
+mod top;
 mod uninstall;
 mod unit;
 mod version;
@@ -63,6 +65,8 @@ enum Command {
     Services(services::Args),
     Endpoints(endpoints::Args),
     Connections(connections::Args),
+    Top(top::Args),
+    Tap(tap::Args),
     Explain(explain::Args),
     Exec(exec::Args),
     Reload(reload::Args),
@@ -90,6 +94,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Ver
         Command::Services(args) => services::run(args, &ask),
         Command::Endpoints(args) => endpoints::run(args, &ask),
         Command::Connections(args) => connections::run(args, &ask),
+        Command::Top(args) => top::run(args, &ask),
+        Command::Tap(args) => tap::run(args, &ask),
         Command::Explain(args) => explain::run(args, &ask),
         Command::Exec(args) => exec::run(args),
         Command::Reload(args) => reload::run(args, &ask),

@@ -33,6 +33,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// For commands that print more than one thing.
+    pub fn format(self) -> Format {
+        self.format
+    }
+
     /// Prints `value`: as data, or as `text` makes it for people.
     pub fn print<T: Serialize + ?Sized>(
         self,
@@ -50,13 +55,34 @@ impl Output {
 /// Writes to standard output. A reader that left (`mesh-agent status | head`)
 /// has seen what it wanted.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    write(text).map(drop)
+}
+
+/// [`print`], for a stream: `false` where the reader left.
+pub fn write(text: &str) -> anyhow::Result<bool> {
     let mut stdout = io::stdout().lock();
     let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let text = if colour { paint(text) } else { text.to_owned() };
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true).context("cannot write to standard output"),
     }
+}
+
+/// How wide what is shown may be: as the terminal, and where there is none as
+/// every table.
+pub fn width() -> usize {
+    let size = terminal_size::terminal_size_of(io::stdout());
+    size.map_or(usize::from(WIDTH), |(width, _)| width.0.max(40).into())
+}
+
+/// As much of a text as there is room for.
+pub fn fit(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(room.saturating_sub(1));
+    kept.chain(['…']).collect()
 }
 
 /// Signs that stand before a state. Colour only repeats what they say.

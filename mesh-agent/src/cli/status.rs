@@ -155,7 +155,12 @@ fn source(source: &SourceView) -> [String; 6] {
         SourceState::Failing => format!("{} failing", Sign::Bad),
     };
     let age = source.age_ms.map_or_else(|| "–".to_owned(), unit::millis);
-    let next = source.next_try_ms.map_or_else(|| "now".to_owned(), unit::millis);
+    let next = match (source.next_try_ms, source.kind.as_str()) {
+        (Some(next), _) => unit::millis(next),
+        // It is told, and needn't ask.
+        (None, "kubernetes") => "–".to_owned(),
+        (None, _) => "now".to_owned(),
+    };
     let target = format!("{} {}", source.kind, source.target);
     [source.service.clone(), target, state, unit::count(source.instances), age, next]
 }

@@ -2,9 +2,10 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    admin::sample,
+    admin::{TapEvent, TapLine, sample},
     datapath::{Finding, State},
     model::*,
+    tap::{Ended, Event, Kind, Via},
 };
 
 /// `text` is exactly `expected`, and fits.
@@ -38,7 +39,22 @@ fn exit_codes() {
     assert_eq!(of("mesh-agent status -o xml"), 2);
     assert_eq!(of("mesh-agent explain 10.0.0.1"), 1);
     assert_eq!(of("mesh-agent check /nonexistent.yaml"), 1);
-    for command in ["status", "services", "endpoints", "connections", "reload", "logs"] {
+    for wrong in [
+        "tap --status 6xx",
+        "tap --instance 10.1.0.500",
+        "tap --min-duration 3",
+        "tap --via user",
+        "tap --kind none",
+        "tap --path api",
+        "tap --count 0",
+        "top --interval 1ms",
+        "top --by name",
+    ] {
+        assert_eq!(of(&format!("mesh-agent {wrong} --socket /nonexistent/a.sock")), 2, "{wrong}");
+    }
+    for command in
+        ["status", "services", "endpoints", "connections", "reload", "logs", "top", "tap"]
+    {
         assert_eq!(of(&format!("mesh-agent {command} --socket /nonexistent/a.sock")), 3);
     }
     assert_eq!(code(&Ok(Verdict::Yes)), 0);
@@ -101,7 +117,40 @@ fn listings() {
     check_file(&services::text(&[sample::service()]), "services");
     check_file(&endpoints::text(&[sample::endpoint(), sample::ejected()]), "endpoints");
     check_file(&connections::text(&[sample::connection()]), "connections");
+    check_file(&top::sample(), "top");
     check(&services::text(&[]), "No services are configured.\n");
+}
+
+#[test]
+fn what_goes_by() {
+    let event = |event| TapLine::Event(Box::new(event));
+    let tapped = sample::tapped();
+    let kernel = TapEvent {
+        kind: Kind::Connection,
+        via: Via::Kernel,
+        method: None,
+        path: None,
+        status: None,
+        ended: Some(Ended::Closed),
+        why: None,
+        attempts: Some(1),
+        rtt_us: Some(85),
+        ..tapped.clone()
+    };
+    let begun = TapEvent {
+        event: Event::Begun,
+        ended: None,
+        duration_us: None,
+        bytes_sent: None,
+        bytes_received: None,
+        rtt_us: None,
+        attempts: None,
+        ..kernel.clone()
+    };
+    let long = TapEvent { path: Some(format!("/{}", "x".repeat(300))), ..tapped.clone() };
+    let lines =
+        [event(tapped), event(kernel), event(begun), event(long), TapLine::Lost { lost: 7 }];
+    check_file(&lines.map(|line| tap::text(&line, 100)).concat(), "tap");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `mesh-agent uninstall`
 
-use std::path::PathBuf;
+use std::{fs, io, path::PathBuf};
 
 use anyhow::Context as _;
 
@@ -9,12 +9,16 @@ use super::{
     output::{Sign, print},
     unit,
 };
-use crate::{config, datapath, model::Capture};
+use crate::{
+    app, config, datapath,
+    model::{Admin, Capture},
+};
 
 /// Detaches all hooks and removes what is pinned
 #[derive(Debug, clap::Args)]
 #[command(long_about = "\
-Detaches all hooks and removes everything that an agent left pinned. Stop the agent \
+Detaches all hooks and removes everything that an agent left: what is pinned, and \
+beside its socket what it kept of the cluster and of its sources. Stop the agent \
 first: from then on connections to virtual addresses go nowhere. Live connections \
 of the kernel path are not touched.
 
@@ -31,15 +35,26 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let pins = match (&args.pins, &args.config) {
-        (Some(pins), _) => pins.clone(),
-        (None, None) => Capture::default().pins,
+    let (pins, socket) = match (&args.pins, &args.config) {
+        (Some(pins), _) => (pins.clone(), None),
+        (None, None) => (Capture::default().pins, Some(Admin::default().socket)),
         (None, Some(file)) => {
-            config::load(file).context("with --pins DIR no configuration is needed")?.capture.pins
+            let settings =
+                config::load(file).context("with --pins DIR no configuration is needed")?;
+            (settings.capture.pins, Some(settings.admin.socket))
         }
     };
     let removed = datapath::uninstall(&pins)?;
     let mut text: String = removed.iter().map(|what| format!("removed {what}\n")).collect();
+    for kept in socket.iter().flat_map(|socket| app::memories(socket)) {
+        match fs::remove_file(&kept) {
+            Ok(()) => text += &format!("removed {}\n", kept.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("remove {}", kept.display()));
+            }
+        }
+    }
     text += &match removed.len() {
         0 => format!("{} nothing is pinned under {}\n", Sign::Good, pins.display()),
         some => format!("{} uninstalled: {} removed\n", Sign::Good, unit::of(some, "object")),

@@ -30,6 +30,12 @@ pub use schema::schema;
 use crate::model::Settings;
 use node::Position;
 
+/// A duration as the file has them, or what is wrong with it.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let read: Result<text::Duration, String> = text::Form::read(text);
+    read.map(|duration| duration.0)
+}
+
 /// Reads and checks a configuration file.
 pub fn load(path: &Path) -> Result<Settings, LoadError> {
     let unreadable = |source| LoadError::Read { path: path.to_owned(), source };

@@ -3,14 +3,20 @@
 
 use aya::maps::{MapData, RingBuf};
 pub use mesh_common::event::Event as Record;
-use mesh_common::event::kind;
+use mesh_common::{backend::cause, event::kind, reason::Reason};
 use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::health::Cause;
 
 /// One report.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// A proxied service was asked for where no listener is: open one.
     NoListener { pid: u32, netns: u64 },
+    /// A connection of the kernel path is established, while somebody watches.
+    Opened(Record),
+    /// A `connect` was refused, for this reason, while somebody watches.
+    Refused(Record, &'static str),
     /// A connection of the kernel path ended.
     Closed(Record),
     /// A connection of the kernel path was never established.
@@ -19,6 +25,18 @@ pub enum Event {
     Ejected(Record),
     /// Its probe succeeded.
     Returned(Record),
+}
+
+/// What the hooks ejected a backend for.
+pub const fn ejected_for(cause: u32) -> Cause {
+    // As wide as the field that it stands in.
+    const RESET: u32 = cause::RESET as u32;
+    const NO_ANSWER: u32 = cause::NO_ANSWER as u32;
+    match cause {
+        RESET => Cause::KernelResets,
+        NO_ANSWER => Cause::KernelSilence,
+        _ => Cause::KernelConnects,
+    }
 }
 
 /// Reads reports, in batches.
@@ -53,6 +71,8 @@ impl Iterator for Events {
             let record = unsafe { item.as_ptr().cast::<Record>().read_unaligned() };
             return Some(match record.kind {
                 kind::NO_LISTENER => Event::NoListener { pid: record.pid, netns: record.netns },
+                kind::OPENED => Event::Opened(record),
+                kind::REFUSED => Event::Refused(record, reason(record.reason)),
                 kind::CLOSED => Event::Closed(record),
                 kind::FAILED => Event::Failed(record),
                 kind::EJECTED => Event::Ejected(record),
@@ -61,4 +81,9 @@ impl Iterator for Events {
             });
         }
     }
+}
+
+fn reason(number: u32) -> &'static str {
+    let known = Reason::ALL.iter().find(|reason| **reason as u32 == number);
+    known.map_or("unknown", |reason| reason.name())
 }

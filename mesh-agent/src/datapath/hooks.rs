@@ -29,12 +29,13 @@ pub(super) struct Hook {
     pub attach_type: u32,
 }
 
-pub(super) const HOOKS: [Hook; 9] = [
+pub(super) const HOOKS: [Hook; 10] = [
     // What undoes a translation is attached before what makes one.
     Hook { program: "mesh_peername4", name: "getpeername4", attach_type: 29 },
     Hook { program: "mesh_peername6", name: "getpeername6", attach_type: 30 },
     Hook { program: "mesh_recvmsg4", name: "recvmsg4", attach_type: 19 },
     Hook { program: "mesh_recvmsg6", name: "recvmsg6", attach_type: 20 },
+    Hook { program: "mesh_release", name: "sock_release", attach_type: 34 },
     Hook { program: "mesh_lifecycle", name: "sock_ops", attach_type: 3 },
     Hook { program: "mesh_sendmsg4", name: "sendmsg4", attach_type: 14 },
     Hook { program: "mesh_sendmsg6", name: "sendmsg6", attach_type: 15 },
@@ -184,6 +185,10 @@ fn attach_one(object: &mut Object, hook: &Hook, cgroup: &File, pin: &Path) -> an
     }
     let link = match program {
         Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSock(program) => {
             let id = program.attach(cgroup, CgroupAttachMode::Single)?;
             FdLink::try_from(program.take_link(id)?)
         }

@@ -33,16 +33,19 @@ mod tables;
 pub use capture::{Captured, Occupant, Root, scan};
 pub use captured_pods::CapturedPods;
 pub use concurrency::ConcurrencyLimits;
-pub use events::{Event, Events, Record};
+pub use events::{Event, Events, Record, ejected_for};
 pub use flows::Flows;
 pub use heartbeat::Heartbeat;
 pub use hooks::{Attached, Hooks};
 pub use kernel_log::forward as forward_kernel_log;
-pub use mesh_common::{backend::Backend as BackendCounters, map::ABI_VERSION};
+pub use mesh_common::{
+    backend::{Backend as BackendCounters, RECENT},
+    map::ABI_VERSION,
+};
 pub use object::{LoadError, Object};
 pub use originals::Originals;
 pub use pins::{Pins, uninstall};
-pub use place::{cgroup2_mounts, hooked};
+pub use place::{cgroup_names, cgroup2_mounts, hooked};
 pub use plan::PlanError;
 pub use planner::{Change, Planner};
 pub use preflight::{Finding, State, check as preflight, required};

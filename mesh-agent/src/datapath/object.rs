@@ -62,6 +62,7 @@ impl Object {
             let program = ebpf.program_mut(name).ok_or(LoadError::NoProgram(name))?;
             let loaded = match program {
                 Program::CgroupSockAddr(program) => program.load(),
+                Program::CgroupSock(program) => program.load(),
                 Program::SockOps(program) => program.load(),
                 Program::CgroupSkb(program) => program.load(),
                 _ => return Err(LoadError::NoProgram(name)),

@@ -2,6 +2,7 @@
 //! the hooks ask whether the current task is in it.
 
 use std::{
+    collections::HashMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -55,6 +56,29 @@ pub fn cgroup2_mounts() -> Vec<PathBuf> {
         (kind == "cgroup2").then(|| PathBuf::from(path))
     };
     mounts.lines().filter_map(mount).collect()
+}
+
+/// How many cgroups are looked at at once.
+const LISTED: usize = 8192;
+
+/// The paths of these cgroups and of all below, as /proc shows them, by their
+/// ids.
+pub fn cgroup_names(roots: impl IntoIterator<Item = PathBuf>) -> HashMap<u64, String> {
+    let mounts = cgroup2_mounts();
+    let mut waiting: Vec<PathBuf> = roots.into_iter().collect();
+    let mut names = HashMap::new();
+    while let Some(path) = waiting.pop()
+        && names.len() < LISTED
+    {
+        let Ok(found) = fs::metadata(&path) else { continue };
+        if let Some(below) = mounts.iter().find_map(|mount| path.strip_prefix(mount).ok()) {
+            names.insert(found.ino(), format!("/{}", below.display()));
+        }
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        waiting.extend(folders.map(|entry| entry.path()));
+    }
+    names
 }
 
 /// The cgroups that hooks belong on: those that the file names and the one of

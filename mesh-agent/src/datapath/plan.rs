@@ -125,7 +125,7 @@ impl Planner<'_> {
         self.put_policy(port, service);
         let backends = self.add_backends(port, service);
         let mut held = Held { service, frontends: keys(port).collect(), ..Held::default() };
-        let empty = port.endpoints.iter().all(|endpoint| endpoint.turns == 0).into();
+        let empty = refuses(port).into();
         for v4 in [true, false] {
             let keys: Vec<_> = keys(port).filter(|key| key.address.is_v4() == v4).collect();
             if keys.is_empty() {
@@ -253,6 +253,13 @@ impl Planner<'_> {
         gone(&mut operations);
         Ok(Plan { operations, contents: next, ports })
     }
+}
+
+/// Whether nothing can come of a connection. On the proxy path a route may lead
+/// to other services, or answer by itself.
+fn refuses(port: &ServicePort) -> bool {
+    let elsewhere = port.path == Path::Proxy && port.routes.need_no_instance();
+    !elsewhere && port.endpoints.iter().all(|endpoint| endpoint.turns == 0)
 }
 
 fn missing<K: Ord + Copy, V>(

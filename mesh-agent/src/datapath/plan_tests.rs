@@ -258,3 +258,57 @@ fn a_change_that_does_not_fit_is_refused_whole() {
     let error = whole(&snapshot(too_many), &Contents::default()).unwrap_err();
     assert_eq!(error, PlanError::Full { map: "FRONTENDS", need: 256 * 300, capacity: 65_536 });
 }
+
+/// Two tiers of instances, of which some are of weight 0, drained or unhealthy:
+/// the hooks may eject as many of each as the agent may.
+#[test]
+fn both_paths_count_the_same_tier() {
+    use crate::{health, net};
+    let sizes = |port: &ServicePort, tier: u16| {
+        let of_tier = |one: &&std::sync::Arc<_>| -> bool {
+            let one: &crate::registry::Endpoint = one;
+            one.tier == tier
+        };
+        port.endpoints.iter().find(of_tier).map_or(0, |one| port.tier_of(one).size)
+    };
+    for case in 0..1 << 8_u32 {
+        let bit = |n: u32| case >> n & 1 == 1;
+        let mut spec = service(1, 1, &[2], &[]);
+        spec.static_instances = (0..6_u8)
+            .map(|n| Instance {
+                address: IpAddr::from([10, 1, 0, n + 1]),
+                port: NonZeroU16::new(8080),
+                serves: None,
+                weight: Weight(u16::from(n != 5 || bit(0))),
+                locality: Locality::default(),
+                priority: u16::from(n % 2),
+                labels: std::sync::Arc::default(),
+            })
+            .collect();
+        let mut registry = Registry::new();
+        registry.configure(vec![spec]);
+        for n in 0..3 {
+            let address = SocketAddr::from(([10, 1, 0, n + 1], 8080));
+            assert!(registry.set_drained("s1", address, bit(1 + u32::from(n))));
+        }
+        let now = net::monotonic_ns();
+        for (n, endpoint) in (0..).zip(&registry.reader().load().ports().next().unwrap().endpoints)
+        {
+            if n < 4 && bit(4 + n) {
+                let health = &endpoint.health;
+                let rules = health::Rules::from(&crate::model::Failover::default());
+                let port = registry.reader().load();
+                let outliers = &port.ports().next().unwrap().outliers;
+                outliers.checked(health, false, health::Verdict::Unhealthy, &rules, (now, 0));
+            }
+        }
+        let snapshot = registry.reader().load();
+        let port = snapshot.ports().next().unwrap();
+        let kernel = policies::policy(port).max_ejected;
+        for tier in [0, 1] {
+            let share = u32::from(port.policy.failover.max_ejected.0);
+            let agent = mesh_common::ejection::allowed(sizes(port, tier), share);
+            assert_eq!(kernel[usize::from(tier)], agent, "case {case:08b}, tier {tier}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! service port is kept, so that a change costs what it changes, however many
 //! services there are.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use mesh_common::{
     backend::Backend,
@@ -57,6 +57,24 @@ impl Change {
 impl Planner {
     pub(super) fn new(contents: Contents) -> Self {
         Self { counts: contents.counts(), contents, ..Self::default() }
+    }
+
+    /// Whether this backend would be picked from if nothing were ejected; yes
+    /// where nobody knows.
+    pub fn would_serve(&self, service: u32, address: SocketAddr) -> bool {
+        let (Some(snapshot), Some((name, number, transport))) =
+            (&self.snapshot, self.keys.get(&service))
+        else {
+            return true;
+        };
+        let service = snapshot.service(name.as_str());
+        let ports = service.iter().flat_map(|service| &service.ports);
+        ports
+            .filter(|one| one.port.port.get() == *number)
+            .filter(|one| one.port.protocol.transport() == *transport)
+            .flat_map(|port| &port.endpoints)
+            .find(|endpoint| endpoint.address == address)
+            .is_none_or(|endpoint| endpoint.would_serve())
     }
 
     /// The way to `snapshot`. Until it is `done` or `undone` the

@@ -53,7 +53,7 @@ fn eject(port: &ServicePort, policy: &mut Policy) {
     policy.eject_base_ns = nanos(failover.base);
     policy.eject_max_ns = nanos(failover.max);
     let mut sizes = [0; MAX_TIERS];
-    for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.weight.0 > 0) {
+    for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.would_serve()) {
         sizes[usize::from(endpoint.tier).min(MAX_TIERS - 1)] += 1;
     }
     policy.max_ejected =

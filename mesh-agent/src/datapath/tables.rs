@@ -2,6 +2,7 @@
 
 mod counters;
 mod standing;
+mod tap;
 
 use std::{
     collections::{HashMap as StdHashMap, VecDeque},
@@ -60,6 +61,8 @@ pub struct Tables {
     /// Below which cgroup only captured pods are; as an earlier agent left it
     /// until somebody says otherwise.
     selective: Selective,
+    /// Until when the hooks report connections, by the kernel's clock.
+    tapped_until_ns: u64,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     slots: HashMap<MapData, SlotKey, Slot>,
     backends: HashMap<MapData, u32, Backend>,
@@ -104,6 +107,7 @@ impl Tables {
         let mut tables = Self {
             settings: take_map!(object, map::SETTINGS, Array<_, _>),
             selective: Selective::default(),
+            tapped_until_ns: 0,
             frontends: take_map!(object, map::FRONTENDS, HashMap<_, _, _>),
             slots: take_map!(object, map::SLOTS, HashMap<_, _, _>),
             backends: take_map!(object, map::BACKENDS, HashMap<_, _, _>),
@@ -150,6 +154,7 @@ impl Tables {
             dns_port_be: if settings.dns.enabled { settings.dns.port.to_be() } else { 0 },
             log_level: log_level as u32,
             selective: self.selective,
+            tapped_until_ns: self.tapped_until_ns,
             ..KernelSettings::default()
         };
         if capture.exclude.len() > MAX_EXCLUDES {
@@ -297,7 +302,7 @@ impl Tables {
         for id in self.services.keys() {
             contents.services.insert(id?);
         }
-        let live = self.connections.iter().filter_map(|entry| Some(entry.ok()?.1.backend));
+        let live = self.connections.iter().filter_map(|entry| Some(entry.ok()?.1.with.backend));
         contents.skip_used_ids(live);
         Ok(contents)
     }
@@ -311,8 +316,8 @@ impl Tables {
                 continue;
             }
             let mut packet = [0; size_of::<Unseen>()];
-            packet[..4].copy_from_slice(&connection.backend.to_ne_bytes());
-            packet[4..8].copy_from_slice(&connection.service.to_ne_bytes());
+            packet[..4].copy_from_slice(&connection.with.backend.to_ne_bytes());
+            packet[4..8].copy_from_slice(&connection.with.service.to_ne_bytes());
             packet[8..].copy_from_slice(&1u64.to_ne_bytes());
             sys::run(self.mend.as_fd(), &packet).context("running mesh_mend")?;
             count += 1;
@@ -342,11 +347,13 @@ impl Tables {
     }
 
     /// Corrects the numbers of ejected backends, which the hooks count: a
-    /// backend that is removed while it is ejected takes nothing off.
+    /// backend that is removed, drained or found unhealthy while it is ejected
+    /// takes nothing off.
     fn count_ejected(&mut self) -> Result<(), aya::maps::MapError> {
         let mut ejected = StdHashMap::<TierKey, u64>::new();
         for (_, backend) in self.backends.iter().flatten() {
-            if backend.ejected_until_ns != 0 {
+            let address = backend.address.to_socket_addr();
+            if backend.ejected_until_ns != 0 && self.planner.would_serve(backend.service, address) {
                 let key = TierKey { service: backend.service, tier: backend.tier.into() };
                 *ejected.entry(key).or_default() += 1;
             }

@@ -55,8 +55,12 @@ pub enum Cause {
     Responses,
     /// The probe after an exile failed.
     Probe,
-    /// The hooks did it, on the kernel path.
-    Kernel,
+    /// The hooks did it, on the kernel path: connects that failed, in a row.
+    KernelConnects,
+    /// Or connections that broke before an answer.
+    KernelResets,
+    /// Or clients that waited for an answer and gave up.
+    KernelSilence,
 }
 
 /// All of it in one word, for people.
@@ -93,13 +97,14 @@ impl Health {
     /// Whether its tier has to do without it, and the kernel's schedule: what
     /// the hooks ejected stays there, because they probe it themselves.
     pub fn is_failing(&self) -> bool {
-        !self.is_usable() && self.cause() != Some(Cause::Kernel)
+        !self.is_usable() && !self.cause().is_some_and(Cause::is_of_the_kernel)
             || self.verdict() == Verdict::Unhealthy
     }
 
     /// Whether the hooks have sent it into an exile that isn't over yet.
     pub fn is_in_kernel_exile(&self, now: u64) -> bool {
-        self.cause() == Some(Cause::Kernel) && self.ejected_until().is_some_and(|until| now < until)
+        self.cause().is_some_and(Cause::is_of_the_kernel)
+            && self.ejected_until().is_some_and(|until| now < until)
     }
 
     /// From the first moment of an exile until a probe succeeds.
@@ -133,7 +138,14 @@ impl Health {
 
     /// Why it is ejected; `None` in service.
     pub fn cause(&self) -> Option<Cause> {
-        const ALL: [Cause; 4] = [Cause::Connects, Cause::Responses, Cause::Probe, Cause::Kernel];
+        const ALL: [Cause; 6] = [
+            Cause::Connects,
+            Cause::Responses,
+            Cause::Probe,
+            Cause::KernelConnects,
+            Cause::KernelResets,
+            Cause::KernelSilence,
+        ];
         self.ejected_until()?;
         ALL.into_iter().find(|&cause| cause as u8 == self.cause.load(Ordering::Relaxed))
     }
@@ -190,8 +202,8 @@ impl Health {
     }
 
     /// The hooks ejected it, until then.
-    pub fn set_kernel_ejected(&self, until: u64) {
-        self.banish(until, Cause::Kernel);
+    pub fn set_kernel_ejected(&self, until: u64, cause: Cause) {
+        self.banish(until, cause);
     }
 
     /// It serves again: the hooks' probe succeeded, or ejection was turned off.
@@ -296,13 +308,24 @@ impl Health {
 }
 
 impl Cause {
+    /// Whether the hooks did it, and probe it themselves.
+    pub const fn is_of_the_kernel(self) -> bool {
+        matches!(self, Self::KernelConnects | Self::KernelResets | Self::KernelSilence)
+    }
+
     /// For people and for metrics.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Connects => "connects failed in a row",
             Self::Responses => "responses failed in a row",
             Self::Probe => "the probe after its exile failed",
-            Self::Kernel => "connects on the kernel path failed in a row",
+            Self::KernelConnects => "connects failed in a row, on the kernel path",
+            Self::KernelResets => {
+                "connections broke before an answer, in a row, on the kernel path"
+            }
+            Self::KernelSilence => {
+                "clients got no answer and gave up, in a row, on the kernel path"
+            }
         }
     }
 }

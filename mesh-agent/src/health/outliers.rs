@@ -143,7 +143,7 @@ impl Outliers {
             self.note_change();
         }
         // The kernel's exiles end by the kernel's own probe.
-        if health.cause() == Some(Cause::Kernel) {
+        if health.cause().is_some_and(Cause::is_of_the_kernel) {
             return;
         }
         if let Some(probe) = self.claim(health, rules, (now, random)) {

@@ -212,11 +212,17 @@ fn without_ejection_nothing_is_ejected() {
 #[test]
 fn the_kernels_word_counts() {
     let scene = Scene::new(3);
-    scene.instances[0].set_kernel_ejected(scene.now + BASE);
-    assert_eq!(scene.state(0), State::Ejected { until: scene.now + BASE });
-    assert_eq!(scene.instances[0].cause(), Some(Cause::Kernel));
-    scene.instances[0].set_returned(scene.now);
-    assert_eq!(scene.state(0), State::InService);
+    let instance = &scene.instances[0];
+    let mut texts = std::collections::HashSet::new();
+    for cause in [Cause::KernelConnects, Cause::KernelResets, Cause::KernelSilence] {
+        instance.set_kernel_ejected(scene.now + BASE, cause);
+        assert_eq!(scene.state(0), State::Ejected { until: scene.now + BASE });
+        assert_eq!(instance.cause(), Some(cause));
+        assert!(!instance.is_usable() && !instance.is_failing(), "the hooks probe it themselves");
+        assert!(texts.insert(instance.reason(scene.now)));
+        instance.set_returned(scene.now);
+        assert_eq!(scene.state(0), State::InService);
+    }
 }
 
 #[test]

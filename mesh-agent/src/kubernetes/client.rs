@@ -2,15 +2,31 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use kube::{
     Config,
+    client::{Body, ConfigExt as _},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tower::ServiceBuilder;
 
 use crate::model::Kubernetes;
 
 /// To answer a request; a watch has a deadline of its own.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// A watch may have nothing to say for a minute, and the API server's machine
+/// may be gone without a word: the kernel asks it after this much silence…
+const QUIET: Duration = Duration::from_secs(15);
+/// …and again after each of these, so that it is known dead after 30 s.
+const PROBE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+/// For what is sent and never acknowledged, which no probe is sent beside.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// A way to the API server; nothing has been asked yet.
 #[derive(Clone)]
@@ -36,7 +52,7 @@ pub enum ConnectError {
 }
 
 pub(super) async fn way(settings: &Kubernetes) -> Result<Way, ConnectError> {
-    let mut config = match &settings.kubeconfig {
+    let config = match &settings.kubeconfig {
         // The token's file is read again and again: it expires within the hour.
         None => Config::incluster().map_err(ConnectError::NotInCluster)?,
         Some(path) => {
@@ -46,10 +62,28 @@ pub(super) async fn way(settings: &Kubernetes) -> Result<Way, ConnectError> {
             Config::from_custom_kubeconfig(file, &options).await.map_err(wrong)?
         }
     };
-    config.connect_timeout = Some(Duration::from_secs(5));
-    // We wait by ourselves: what waits in the client would say nothing of why.
-    config.default_retry = false;
-    let url = config.cluster_url.to_string();
-    let client = kube::Client::try_from(config).map_err(|e| ConnectError::Client(Box::new(e)))?;
-    Ok(Way { client, url })
+    let client = client(&config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+    Ok(Way { client, url: config.cluster_url.to_string() })
+}
+
+/// As kube-rs makes its own, but for connections that notice when the other end
+/// is gone; and with no retries, since what waits in the client would say
+/// nothing of why.
+fn client(config: &Config) -> kube::Result<kube::Client> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_keepalive(Some(QUIET));
+    connector.set_keepalive_interval(Some(PROBE));
+    connector.set_keepalive_retries(Some(PROBES));
+    connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let sender: Client<_, Body> = Client::builder(TokioExecutor::new()).build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(sender);
+    Ok(kube::Client::new(service, config.default_namespace.clone()))
 }

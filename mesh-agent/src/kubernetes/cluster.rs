@@ -97,6 +97,7 @@ impl Cluster {
         };
         let mut memory = memory;
         let mut state = State::default();
+        let written = memory.written;
         let kept = memory.policies.take();
         let known = kept.is_some();
         state.policies = kept.unwrap_or_default().into();
@@ -113,6 +114,7 @@ impl Cluster {
             verdicts_changed: Notify::new(),
             lease: settings.lease,
         };
+        cluster.watches().chain(cluster.policies.all()).for_each(|it| it.remembered(written));
         cluster.publish();
         Ok(cluster)
     }
@@ -319,6 +321,11 @@ impl Cluster {
 
     pub fn status(&self) -> Vec<WatchStatus> {
         self.watches().chain(self.policies.all()).map(|progress| progress.status()).collect()
+    }
+
+    /// Whether all that services and pods rest on is known.
+    pub fn is_complete(&self) -> bool {
+        self.watches().all(|progress| progress.is_known())
     }
 
     /// Whether something is new to the next run.

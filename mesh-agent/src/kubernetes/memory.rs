@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{
     Change, Namespace, Node, Pod, Service, Slice, policy,
@@ -36,6 +37,9 @@ pub struct Memory {
     pub(super) pods: Option<Vec<Pod>>,
     #[serde(default)]
     pub(super) policies: Option<policy::Kept>,
+    /// When it was written; `None` where the clocks don't say.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
 }
 
 #[derive(Serialize)]
@@ -139,9 +143,12 @@ fn read(path: &Path) -> io::Result<Option<Memory>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let age = file.metadata()?.modified()?.elapsed().ok();
+    let written = age.and_then(|age| Instant::now().checked_sub(age));
     let mut text = Vec::new();
     if file.take(LONGEST + 1).read_to_end(&mut text)? as u64 > LONGEST {
         return Err(io::Error::other("it is too long to be ours"));
     }
-    Ok(Some(serde_json::from_slice(&text)?))
+    let memory: Memory = serde_json::from_slice(&text)?;
+    Ok(Some(Memory { written, ..memory }))
 }

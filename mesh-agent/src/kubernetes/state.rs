@@ -120,6 +120,14 @@ impl Progress {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is known is from an earlier run, and was kept at this time.
+    pub(super) fn remembered(&self, written: Option<Instant>) {
+        let mut report = self.report();
+        if report.known {
+            report.status.heard = written;
+        }
+    }
+
     pub(super) fn heard(&self) {
         self.report().status.heard = Some(Instant::now());
     }

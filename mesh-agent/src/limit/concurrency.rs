@@ -79,6 +79,39 @@ impl Concurrency {
 mod tests {
     use super::*;
 
+    /// Six of ten answers come from near, four from ten times as far. When all
+    /// that is far gets ten times as slow, its own rule sees it, and one over
+    /// the samples of both doesn't: hence no gradient of the service's own.
+    #[test]
+    fn one_rule_over_unlike_instances_would_not_see_an_overload() {
+        let rule = || {
+            let rule = Concurrency::default();
+            rule.configure(Some(&AdaptiveConcurrency::default()));
+            rule
+        };
+        let (near, far, both) = (rule(), rule(), rule());
+        let began = Instant::now();
+        let mut before = (0, 0, 0);
+        for at_ms in 0..20_000_u64 {
+            let now = began + Duration::from_millis(at_ms);
+            let slow = if at_ms < 10_000 { 50 } else { 500 };
+            let limit = |rule: &Concurrency| rule.limit().unwrap_or(0);
+            if at_ms == 10_000 {
+                before = (limit(&near), limit(&far), limit(&both));
+            }
+            for nth in 0..10 {
+                let (rule, rtt) = if nth < 6 { (&near, 5) } else { (&far, slow) };
+                // Quiet half of the time, and else as many as may be.
+                let in_flight = |rule| if at_ms % 2_000 < 1_000 { 1 } else { limit(rule) };
+                rule.sample(Duration::from_millis(rtt), in_flight(rule), now);
+                both.sample(Duration::from_millis(rtt), in_flight(&both), now);
+            }
+        }
+        let after = (near.limit().unwrap(), far.limit().unwrap(), both.limit().unwrap());
+        assert!(after.1 * 2 < before.1, "its own: {before:?} {after:?}");
+        assert!(after.0 >= before.0 && after.2 >= before.2, "the others: {before:?} {after:?}");
+    }
+
     #[test]
     fn off_unless_configured_and_what_was_learnt_survives_a_reload() {
         let concurrency = Concurrency::default();

@@ -30,8 +30,8 @@ pub use path::{Instances, OnAgentFailure, Path, PathChoice, PathConflict};
 pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
 pub use route::{
-    Filter, HeaderChanges, HeaderMatch, PathMatch, QueryMatch, Redirect, Route, RouteBackend,
-    RouteMatch, ValueMatch, whole,
+    Filter, HeaderChanges, HeaderMatch, PathMatch, PathRewrite, QueryMatch, Redirect, Rewrite,
+    Route, RouteBackend, RouteMatch, ValueMatch, whole,
 };
 pub use service::{Port, ServiceName, ServiceSpec};
 pub use settings::{Admin, Capture, Dns, Limits, Settings};

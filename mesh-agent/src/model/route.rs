@@ -68,6 +68,7 @@ pub enum Filter {
     RequestHeaders(HeaderChanges),
     ResponseHeaders(HeaderChanges),
     Redirect(Redirect),
+    Rewrite(Rewrite),
     /// Answers that there is no route: what other routes leave over isn't the
     /// service's own any more.
     NotFound,
@@ -87,8 +88,23 @@ pub struct Redirect {
     pub scheme: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,
-    pub path: Option<String>,
+    pub path: Option<PathRewrite>,
     pub status: u16,
+}
+
+/// What an instance is asked for in place of what the client asked for. What
+/// isn't set stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    pub host: Option<String>,
+    pub path: Option<PathRewrite>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathRewrite {
+    Full(String),
+    /// Of the prefix that the route's only match asks for.
+    Prefix(String),
 }
 
 /// Where a route's requests go.

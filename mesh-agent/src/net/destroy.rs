@@ -1,14 +1,11 @@
 //! Ends sockets of others, by `sock_diag(7)`: their owners see ECONNABORTED,
 //! and the other end of a TCP connection sees a reset.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::{io, net::SocketAddr};
 
 use super::{
     Namespace,
-    diag::{self, Ask, REQUEST, array_at, attribute, u32_at},
+    diag::{self, Ask, REQUEST, address_at, array_at, attribute, u32_at},
 };
 
 const SOCK_DESTROY: u16 = 21;
@@ -76,16 +73,10 @@ pub fn destroy(
 
 /// What an `inet_diag_msg` says, and its `inet_diag_sockid`.
 fn live(message: &[u8]) -> Option<(LiveSocket, [u8; 48])> {
-    let port = u16::from_be_bytes(array_at(message, 6)?);
-    let ip: IpAddr = if i32::from(*message.first()?) == libc::AF_INET {
-        Ipv4Addr::from(array_at::<4>(message, 24)?).into()
-    } else {
-        Ipv6Addr::from(array_at::<16>(message, 24)?).to_canonical()
-    };
     let mark = attribute(message, INET_DIAG_MARK).and_then(|value| u32_at(value, 0));
     let live = LiveSocket {
         cookie: diag::cookie(message)?,
-        remote: SocketAddr::new(ip, port),
+        remote: address_at(message, 6, 24)?,
         mark: mark.unwrap_or(0),
     };
     Some((live, array_at(message, 4)?))

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io::{self, Read as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -41,6 +42,31 @@ pub fn tcp_sockets(namespace: &Namespace) -> io::Result<HashSet<u64>> {
     let ask = Ask { protocol: libc::IPPROTO_TCP as u8, states: CONNECTED, extensions: 0 };
     dump(&socket, ask, |message| found.extend(cookie(message)))?;
     Ok(found)
+}
+
+/// The UDP sockets of a namespace that have a port, by cookie: the addresses
+/// that they are bound to.
+pub fn udp_sockets(namespace: &Namespace) -> io::Result<HashMap<u64, SocketAddr>> {
+    let socket = open(namespace)?;
+    let mut found = HashMap::new();
+    let ask = Ask { protocol: libc::IPPROTO_UDP as u8, states: u32::MAX, extensions: 0 };
+    dump(&socket, ask, |message| {
+        if let (Some(cookie), Some(local)) = (cookie(message), address_at(message, 4, 8)) {
+            found.insert(cookie, local);
+        }
+    })?;
+    Ok(found)
+}
+
+/// An address of `inet_diag_msg`: its port and its bytes begin there.
+pub(super) fn address_at(message: &[u8], port: usize, ip: usize) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(array_at(message, port)?);
+    let ip: IpAddr = if i32::from(*message.first()?) == libc::AF_INET {
+        Ipv4Addr::from(array_at::<4>(message, ip)?).into()
+    } else {
+        Ipv6Addr::from(array_at::<16>(message, ip)?).to_canonical()
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 /// The established connections of a namespace, by socket cookie.
@@ -191,7 +217,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 mod tests {
     use std::{
         io::Write as _,
-        net::{TcpListener, TcpStream},
+        net::{TcpListener, TcpStream, UdpSocket},
     };
 
     use socket2::SockRef;
@@ -212,6 +238,23 @@ mod tests {
             let statistics = found[&SockRef::from(&client).cookie().unwrap()];
             assert_eq!((statistics.bytes_sent, statistics.bytes_received), (1000, 30));
             assert!(statistics.rtt_us > 0);
+        }
+    }
+
+    #[test]
+    fn udp_sockets_are_found_connected_or_not() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (one, other) =
+                (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
+            other.connect(one.local_addr().unwrap()).unwrap();
+            let found = udp_sockets(&Namespace::current().unwrap()).unwrap();
+            for socket in [&one, &other] {
+                let cookie = SockRef::from(socket).cookie().unwrap();
+                assert_eq!(found.get(&cookie), Some(&socket.local_addr().unwrap()));
+            }
+            let gone = SockRef::from(&one).cookie().unwrap();
+            drop(one);
+            assert!(!udp_sockets(&Namespace::current().unwrap()).unwrap().contains_key(&gone));
         }
     }
 

@@ -10,7 +10,7 @@ mod socket;
 
 pub use clock::monotonic_ns;
 pub use destroy::{LiveSocket, SocketKind, destroy};
-pub use diag::{TcpStatistics, tcp_connections, tcp_sockets};
+pub use diag::{TcpStatistics, tcp_connections, tcp_sockets, udp_sockets};
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
 pub use socket::{

@@ -42,6 +42,9 @@ pub fn listen_tcp(
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
+    // Accepted connections inherit these; failing, they are slower at worst.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = keep_alive(&socket);
     socket.listen(BACKLOG)?;
     let socket = raised(socket);
     TcpListener::from_std(socket.into())
@@ -146,12 +149,12 @@ fn open(address: SocketAddr, kind: Type, options: SocketOptions) -> io::Result<S
 }
 
 /// Lets the kernel find out about peers that vanished without a word.
-pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+pub fn keep_alive<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))
         .with_retries(4);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    socket.into().set_tcp_keepalive(&keepalive)
 }
 
 /// Breaks a connection whose peer acknowledges nothing for this long: its node

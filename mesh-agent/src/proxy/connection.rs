@@ -9,14 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{detect, http, listener::Space, tcp, worker::Worker};
+use super::{
+    detect, http,
+    listener::Space,
+    tapped::{self, Ending},
+    tcp,
+    worker::Worker,
+};
 use crate::{
     model::{Limits, Protocol, ServiceName, Transport},
-    net::{self, Original},
-    registry::{PortKey, ServicePort},
+    net::Original,
+    registry::{PortKey, PortStats, ServicePort},
 };
 
 /// What is known of a live connection.
@@ -64,6 +69,9 @@ pub(super) struct Connection {
     pub sent: Cell<u64>,
     pub received: Cell<u64>,
     pub requests: Cell<u64>,
+    /// Instances that were tried, where it isn't up to its requests.
+    pub attempts: Cell<u32>,
+    pub ending: Cell<Ending>,
     /// Since when a request head is incomplete; the sweep looks at it.
     pub head_since: Cell<Option<Instant>>,
     opened: SystemTime,
@@ -133,12 +141,14 @@ impl Connection {
             self.moved.set((total, now));
         } else if now.duration_since(since) >= self.idle_timeout() {
             tracing::debug!(client = %self.peer, "closed: idle");
+            Ending::cut("idle").note(&self.ending);
             self.stop(Stop::Cut);
         }
         if let Some(since) = self.head_since.get()
             && now.duration_since(since) >= limits.header_timeout
         {
             tracing::debug!(client = %self.peer, "closed: request head took too long");
+            Ending::cut("head-timeout").note(&self.ending);
             self.stop(Stop::Cut);
         }
     }
@@ -215,7 +225,9 @@ pub(super) fn admit(
         tracing::debug!(client = %peer, "closed: limits.connections reached");
         return None;
     }
-    port.1.stats.connections.fetch_add(1, Ordering::Relaxed);
+    let counts = Arc::clone(&port.1.stats);
+    counts.connections.fetch_add(1, Ordering::Relaxed);
+    counts.open.fetch_add(1, Ordering::Relaxed);
     let connection = Rc::new(Connection {
         id: worker.next_id(),
         worker: Rc::clone(worker),
@@ -227,6 +239,8 @@ pub(super) fn admit(
         sent: Cell::new(0),
         received: Cell::new(0),
         requests: Cell::new(0),
+        attempts: Cell::new(0),
+        ending: Cell::new(Ending::CLOSED),
         head_since: Cell::new(None),
         opened: SystemTime::now(),
         port: RefCell::new(port),
@@ -235,25 +249,34 @@ pub(super) fn admit(
         stop_waker: RefCell::new(None),
     });
     worker.enter(&connection);
-    Some(Admitted(connection))
+    if worker.taps.is_on() {
+        tapped::opened(&worker.taps, &connection);
+    }
+    Some(Admitted { connection, counts })
 }
 
 /// A connection that counts until it is dropped.
-pub(super) struct Admitted(Rc<Connection>);
+pub(super) struct Admitted {
+    connection: Rc<Connection>,
+    /// Of the port that it was made to.
+    counts: Arc<PortStats>,
+}
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.worker.leave(&self.0);
-        self.0.worker.stats.connections.fetch_sub(1, Ordering::Relaxed);
+        let worker = &self.connection.worker;
+        if worker.taps.is_on() {
+            tapped::closed(&worker.taps, &self.connection);
+        }
+        worker.leave(&self.connection);
+        worker.stats.connections.fetch_sub(1, Ordering::Relaxed);
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Serves a connection to its end.
 pub(super) async fn serve(admitted: Admitted, stream: TcpStream) {
-    let connection = Rc::clone(&admitted.0);
-    // Failing, it is slower at worst.
-    let _ = SockRef::from(&stream).set_tcp_nodelay(true);
-    let _ = net::keep_alive(&stream);
+    let connection = Rc::clone(&admitted.connection);
     match connection.port().port.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             http::serve(&connection, stream).await;

@@ -11,8 +11,9 @@ use super::{
     connection::{Connection, add},
     http,
     pick::Caller,
+    tapped::Ending,
     tcp::{self, Early},
-    upstream::{self, InFlight},
+    upstream::{self, ConnectError, InFlight},
 };
 use crate::{
     health::Outcome,
@@ -102,8 +103,9 @@ pub(super) async fn serve(connection: &Rc<Connection>, client: TcpStream) {
     let port = connection.port();
     let caller = Caller::connection(connection, &port);
     let connected = upstream::connect_any(connection, &port, caller).await;
-    let Ok((picked, server)) = connected else {
-        return no_instance(connection, client, &port).await;
+    let (picked, server) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return no_instance(connection, client, &port, &error).await,
     };
     let mut early = Vec::new();
     let spoken = tokio::select! {
@@ -168,7 +170,12 @@ async fn pass(
 }
 
 /// Tells an HTTP client what is wrong; resets any other.
-async fn no_instance(connection: &Rc<Connection>, client: TcpStream, port: &ServicePort) {
+async fn no_instance(
+    connection: &Rc<Connection>,
+    client: TcpStream,
+    port: &ServicePort,
+    error: &ConnectError,
+) {
     let mut early = Vec::new();
     let listening = listen(connection, &client, &mut early);
     match tokio::time::timeout(LAST_WORD, listening).await {
@@ -177,6 +184,7 @@ async fn no_instance(connection: &Rc<Connection>, client: TcpStream, port: &Serv
         }
         _ => {
             port.stats.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ending::failed(error).note(&connection.ending);
             tcp::reset_on_close(&client);
         }
     }

@@ -12,6 +12,8 @@ mod detect;
 mod http;
 mod listener;
 mod pick;
+mod splice;
+mod tapped;
 mod tcp;
 mod upstream;
 mod worker;
@@ -39,6 +41,7 @@ use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},
     registry::{PortKey, SnapshotReader},
+    tap::Taps,
 };
 
 /// What the proxy is started with.
@@ -50,6 +53,8 @@ pub struct ProxySettings {
     pub port: u16,
     pub socket: SocketOptions,
     pub limits: Limits,
+    /// Who watches.
+    pub taps: Arc<Taps>,
 }
 
 /// Listeners that were opened in a namespace.
@@ -104,6 +109,7 @@ impl Proxy {
                 socket: settings.socket,
                 limits: Arc::clone(&limits),
                 stats: Arc::clone(&stats),
+                taps: Arc::clone(&settings.taps),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("proxy-{index}"))

@@ -3,18 +3,21 @@
 use std::{
     io::{self, ErrorKind},
     net::Shutdown,
+    os::fd::AsRawFd as _,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
-use tokio::{net::TcpStream, task::coop::consume_budget, time::Instant};
+use tokio::{io::Interest, net::TcpStream, task::coop::consume_budget, time::Instant};
 
 use super::{
     admission,
     attempts::Picked,
-    connection::{Connection, add},
+    connection::{Connection, Stop, add},
     pick::{Caller, workload},
+    tapped::Ending,
     upstream::{self, ConnectError, InFlight},
 };
 use crate::{
@@ -48,6 +51,7 @@ pub(super) async fn serve(connection: &Connection, client: TcpStream) {
             }
             port.stats.errors.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(client = %connection.peer, service = %port.service, %error, "reset");
+            Ending::failed(&error).note(&connection.ending);
             reset_on_close(&client);
         }
     }
@@ -61,6 +65,7 @@ pub(super) fn refuse(
     refusal: &Refusal,
 ) {
     tracing::debug!(client = %connection.peer, service = %port.service, %refusal, "reset");
+    Ending::refused(refusal.name()).note(&connection.ending);
     reset_on_close(client);
 }
 
@@ -100,6 +105,9 @@ pub(super) async fn tunnel(
     };
     if let Err(error) = result {
         tracing::debug!(client = %connection.peer, instance = %endpoint.address, %error, "reset");
+        let cut = connection.stopping() == Stop::Cut;
+        let ending = if cut { Ending::cut("ended-by-the-agent") } else { Ending::RESET };
+        ending.note(&connection.ending);
         reset_on_close(client);
         reset_on_close(server);
     }
@@ -132,10 +140,23 @@ async fn pump(
         left = Vec::new();
         consume_budget().await;
         from.readable().await?;
+        if window == LARGE
+            && !pacer.is_limited()
+            && let Some(mut pipe) = connection.worker.pipes.lend()
+        {
+            match pipe.carry(from, to, &count).await {
+                Ok(0) => break,
+                // Not a stream any more: back to copying.
+                Ok(moved) if moved < SMALL => window = SMALL,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+            continue;
+        }
         let turn = turn(connection, pacer, window).await;
         let most = turn.as_ref().map_or(window, |turn| turn.bytes().min(window));
         let scratch = &mut *connection.worker.scratch.borrow_mut();
-        let read = match from.try_read(&mut scratch[..most]) {
+        let read = match read_now(from, &mut scratch[..most]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
@@ -173,6 +194,23 @@ async fn turn(connection: &Connection, pacer: &Arc<Pacer>, bytes: usize) -> Opti
 /// Of one read: the smallest and the largest.
 const SMALL: usize = 8 * 1024;
 const LARGE: usize = 64 * 1024;
+
+/// Reads what is there without waiting.
+///
+/// What doesn't fill the room was all there was: the runtime is told so, and
+/// needn't find out by another system call.
+fn read_now(from: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut last = None;
+    let result = from.try_io(Interest::READABLE, || {
+        let read = recv(from.as_raw_fd(), room, MsgFlags::empty())?;
+        if read == 0 || read == room.len() {
+            return Ok(read);
+        }
+        last = Some(read);
+        Err(ErrorKind::WouldBlock.into())
+    });
+    last.map_or(result, Ok)
+}
 
 /// Writes what the socket takes without waiting.
 fn write_now(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {

@@ -33,6 +33,15 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
+    /// As `x-mesh-error` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoInstance => "no-instance",
+            Self::TimedOut(_) => "connect-timeout",
+            Self::Failed(..) => "connect-failed",
+        }
+    }
+
     /// What it says of the instance. Nothing where the reason lies here: no
     /// descriptors or ports left, no route out of the client's namespace.
     pub fn outcome(&self) -> Outcome {
@@ -126,6 +135,7 @@ pub(super) async fn connect_any(
     let mut next = attempts.first(port);
     let mut last = ConnectError::NoInstance;
     while let Some(picked) = next {
+        connection.attempts.set(connection.attempts.get() + 1);
         match connect(connection, port, &picked).await {
             Ok(stream) => return Ok((picked, stream)),
             Err(error) => {

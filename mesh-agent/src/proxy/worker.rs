@@ -22,11 +22,13 @@ use super::{
     connection::{Connection, ConnectionInfo, Stop},
     http::Pools,
     listener::{self, Listening},
+    splice::Pipes,
 };
 use crate::{
     model::Limits,
     net::{Namespace, OriginalDestinations, SocketOptions},
     registry::{PortKey, Snapshot, SnapshotReader},
+    tap::Taps,
 };
 
 /// How often idle times and unfinished request heads are looked at. One timer
@@ -44,6 +46,7 @@ pub(super) struct Seed {
     pub socket: SocketOptions,
     pub limits: Arc<ArcSwap<Limits>>,
     pub stats: Arc<ProxyStats>,
+    pub taps: Arc<Taps>,
 }
 
 pub(super) enum Command {
@@ -76,6 +79,7 @@ pub(super) struct Worker {
     pub originals: Arc<dyn OriginalDestinations>,
     pub socket: SocketOptions,
     pub stats: Arc<ProxyStats>,
+    pub taps: Arc<Taps>,
     pub pools: Pools,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
@@ -83,6 +87,7 @@ pub(super) struct Worker {
     /// Bytes on their way from one socket to another; idle connections hold
     /// no buffer of their own.
     pub scratch: RefCell<Box<[u8]>>,
+    pub pipes: Pipes,
 }
 
 /// Of one pass from socket to socket.
@@ -96,11 +101,13 @@ impl Worker {
             originals: seed.originals,
             socket: seed.socket,
             stats: seed.stats,
+            taps: seed.taps,
             pools: Pools::default(),
             connections: RefCell::default(),
             next: Cell::new(0),
             draining: Cell::new(false),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
+            pipes: Pipes::default(),
         })
     }
 

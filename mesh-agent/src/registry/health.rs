@@ -9,6 +9,14 @@ use crate::{
     net,
 };
 
+impl Endpoint {
+    /// Whether it would be picked if nothing were ejected: `maxEjected` is a
+    /// share of these, on both paths.
+    pub fn would_serve(&self) -> bool {
+        self.weight.0 > 0 && !self.live.is_drained() && self.health.verdict() != Verdict::Unhealthy
+    }
+}
+
 impl ServicePort {
     /// Takes in what became of an attempt at one of its instances.
     pub fn report(&self, endpoint: &Endpoint, outcome: Outcome, probe: Option<&Probe>) {
@@ -35,12 +43,10 @@ impl ServicePort {
     }
 
     /// Of its tier's instances, those that would be picked if none were ejected.
-    fn tier_of(&self, endpoint: &Endpoint) -> Tier {
+    pub fn tier_of(&self, endpoint: &Endpoint) -> Tier {
         let mut tier = Tier::default();
         for one in self.endpoints.iter().filter(|one| one.tier == endpoint.tier) {
-            let counts = one.weight.0 > 0
-                && !one.live.is_drained()
-                && one.health.verdict() != Verdict::Unhealthy;
+            let counts = one.would_serve();
             tier.size += u32::from(counts);
             tier.ejected += u32::from(counts && one.health.is_ejected());
         }

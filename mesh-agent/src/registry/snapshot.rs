@@ -120,6 +120,8 @@ impl Endpoint {
 #[derive(Debug, Default)]
 pub struct PortStats {
     pub connections: AtomicU64,
+    /// Of them, those that are open now.
+    pub open: AtomicU64,
     pub requests: AtomicU64,
     /// Answers of 500 and above, and connections that no instance took.
     pub errors: AtomicU64,

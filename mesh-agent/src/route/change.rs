@@ -42,16 +42,21 @@ impl Changes {
     /// To a request: `host` may stand in its target too.
     pub fn apply_to_request(&self, head: &mut request::Parts) {
         self.apply(&mut head.headers);
-        let host = self.set.iter().find(|(name, _)| *name == header::HOST);
-        if let Some((_, host)) = host
-            && head.uri.authority().is_some()
-        {
-            let mut parts = std::mem::take(&mut head.uri).into_parts();
-            // What is no authority is told by the Host field alone.
-            let authority = host.as_bytes().try_into().ok();
-            parts.scheme = parts.scheme.filter(|_| authority.is_some());
-            parts.authority = authority;
-            head.uri = http::Uri::from_parts(parts).unwrap_or_default();
+        if let Some((_, host)) = self.set.iter().find(|(name, _)| *name == header::HOST) {
+            set_host(head, host);
         }
+    }
+}
+
+/// Of a request, which may name it in its target too.
+pub fn set_host(head: &mut request::Parts, host: &HeaderValue) {
+    head.headers.insert(header::HOST, host.clone());
+    if head.uri.authority().is_some() {
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        // What is no authority is told by the Host field alone.
+        let authority = host.as_bytes().try_into().ok();
+        parts.scheme = parts.scheme.filter(|_| authority.is_some());
+        parts.authority = authority;
+        head.uri = http::Uri::from_parts(parts).unwrap_or_default();
     }
 }

@@ -8,12 +8,14 @@ mod change;
 mod condition;
 mod rank;
 mod redirect;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use change::Changes;
 pub use redirect::Redirect;
+pub use rewrite::Rewrite;
 pub use text::{actions, conditions};
 
 use std::{sync::Arc, time::Duration};
@@ -41,6 +43,7 @@ pub struct Route {
     pub request: Changes,
     pub response: Changes,
     pub redirect: Option<Redirect>,
+    pub rewrite: Option<Rewrite>,
     /// It answers that there is no route.
     pub not_found: bool,
     /// By weight; the service's own instances where empty.
@@ -91,6 +94,16 @@ impl Routes {
         best.map(|(_, route)| route)
     }
 
+    /// Whether some requests are answered without an instance of the service itself.
+    pub fn need_no_instance(&self) -> bool {
+        self.routes.iter().any(|route| {
+            let elsewhere = |to: &RouteBackend| {
+                to.weight > 0 && (to.service.is_some() || to.port.is_some() || to.unresolved)
+            };
+            route.redirect.is_some() || route.not_found || route.backends.iter().any(elsewhere)
+        })
+    }
+
     /// In the order of the file.
     pub fn all(&self) -> &[Arc<Route>] {
         &self.routes
@@ -105,6 +118,7 @@ impl Route {
             request: Changes::default(),
             response: Changes::default(),
             redirect: None,
+            rewrite: None,
             not_found: false,
             backends: route.backends.clone(),
             timeout: route.timeout,
@@ -114,7 +128,8 @@ impl Route {
             match filter {
                 Filter::RequestHeaders(changes) => compiled.request = Changes::new(changes),
                 Filter::ResponseHeaders(changes) => compiled.response = Changes::new(changes),
-                Filter::Redirect(to) => compiled.redirect = Some(Redirect::new(to)),
+                Filter::Redirect(to) => compiled.redirect = Some(Redirect::new(to, &route.matches)),
+                Filter::Rewrite(to) => compiled.rewrite = Some(Rewrite::new(to, &route.matches)),
                 Filter::NotFound => compiled.not_found = true,
             }
         }

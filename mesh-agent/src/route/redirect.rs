@@ -2,19 +2,22 @@
 
 use http::{StatusCode, request};
 
-use super::condition;
+use super::{condition, rewrite::NewPath};
 use crate::model;
 
 #[derive(Clone, Debug)]
 pub struct Redirect {
     to: model::Redirect,
+    path: Option<NewPath>,
     pub status: StatusCode,
 }
 
 impl Redirect {
-    pub fn new(to: &model::Redirect) -> Self {
+    /// `matches` are its route's.
+    pub fn new(to: &model::Redirect, matches: &[model::RouteMatch]) -> Self {
         let status = StatusCode::from_u16(to.status).expect("validated by `config`");
-        Self { to: to.clone(), status }
+        let path = to.path.as_ref().map(|path| NewPath::new(path, matches));
+        Self { to: to.clone(), path, status }
     }
 
     /// The new place of a request (Gateway API, `HTTPRequestRedirectFilter`);
@@ -31,13 +34,14 @@ impl Redirect {
         };
         let own = if scheme == "https" { 443 } else { 80 };
         let port = port.filter(|&port| port != own).map(|port| format!(":{port}"));
-        let path = self.to.path.as_deref().unwrap_or(match head.uri.path() {
+        let asked = match head.uri.path() {
             "" => "/",
             path => path,
-        });
+        };
+        let path = self.path.as_ref().map_or_else(|| asked.to_owned(), |path| path.of(asked));
         let query = head.uri.query().map(|query| format!("?{query}"));
         Some(
-            [scheme, "://", host, &port.unwrap_or_default(), path, &query.unwrap_or_default()]
+            [scheme, "://", host, &port.unwrap_or_default(), &path, &query.unwrap_or_default()]
                 .concat(),
         )
     }

@@ -4,7 +4,9 @@ use http::{Request, request};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{HeaderChanges, HeaderMatch, PathMatch, RouteMatch, ServiceName, ValueMatch};
+use crate::model::{
+    HeaderChanges, HeaderMatch, PathMatch, PathRewrite, RouteMatch, ServiceName, ValueMatch,
+};
 
 fn route(name: &str, hosts: &[&str], matches: Vec<RouteMatch>) -> model::Route {
     model::Route {
@@ -173,7 +175,7 @@ fn redirects() {
     let to = model::Redirect { scheme: None, host: None, port: None, path: None, status: 302 };
     let at = |to: &model::Redirect, uri: &str, host: Option<&str>| {
         let fields: Vec<_> = host.map(|host| ("host", host)).into_iter().collect();
-        Redirect::new(to).location(&request("GET", uri, &fields))
+        Redirect::new(to, &[]).location(&request("GET", uri, &fields))
     };
     let https = model::Redirect { scheme: Some("https".into()), ..to.clone() };
     assert_eq!(at(&https, "/a?b=c", Some("x:8080")).unwrap(), "https://x/a?b=c");
@@ -182,7 +184,11 @@ fn redirects() {
     assert_eq!(at(&host, "/a", Some("x:80")).unwrap(), "http://y/a");
     assert_eq!(at(&host, "http://x:81", None).unwrap(), "http://y:81/");
     assert_eq!(at(&host, "/a", None).unwrap(), "http://y/a");
-    let path = model::Redirect { path: Some("/new".into()), port: Some(90), ..to.clone() };
+    let path = model::Redirect {
+        path: Some(PathRewrite::Full("/new".into())),
+        port: Some(90),
+        ..to.clone()
+    };
     assert_eq!(at(&path, "/a?q", Some("[fd00::1]:80")).unwrap(), "http://[fd00::1]:90/new?q");
     assert_eq!(at(&path, "/a", None), None);
     let port = model::Redirect { scheme: Some("https".into()), port: Some(443), ..to };

@@ -1,6 +1,6 @@
 //! Routes in words, for commands.
 
-use crate::model::{Filter, HeaderChanges, PathMatch, Route, RouteMatch, ValueMatch};
+use crate::model::{Filter, HeaderChanges, PathMatch, PathRewrite, Route, RouteMatch, ValueMatch};
 
 /// Which requests take it, one line for each match.
 pub fn conditions(route: &Route) -> Vec<String> {
@@ -62,9 +62,13 @@ pub fn actions(route: &Route) -> Vec<String> {
                 let scheme = to.scheme.as_deref().unwrap_or("*");
                 let host = to.host.as_deref().unwrap_or("*");
                 let port = to.port.map(|port| format!(":{port}")).unwrap_or_default();
-                let path = to.path.as_deref().unwrap_or("/*");
+                let path = path(to.path.as_ref());
                 actions
                     .push(format!("redirected ({}) to {scheme}://{host}{port}{path}", to.status));
+            }
+            Filter::Rewrite(to) => {
+                let host = to.host.as_deref().unwrap_or("*");
+                actions.push(format!("asks for {host}{}", path(to.path.as_ref())));
             }
             Filter::NotFound => actions.push("answered with 404: no route".to_owned()),
         }
@@ -79,6 +83,14 @@ pub fn actions(route: &Route) -> Vec<String> {
         actions.push("retries of its own".to_owned());
     }
     actions
+}
+
+fn path(to: Option<&PathRewrite>) -> String {
+    match to {
+        None => "/*".to_owned(),
+        Some(PathRewrite::Full(path)) => path.clone(),
+        Some(PathRewrite::Prefix(prefix)) => format!("{}/*", prefix.trim_end_matches('/')),
+    }
 }
 
 fn changed<'a>(of: &'a str, changes: &'a HeaderChanges) -> impl Iterator<Item = String> + 'a {

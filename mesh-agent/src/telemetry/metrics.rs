@@ -33,6 +33,7 @@ pub struct Descriptor {
 pub enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 /// A metric that only goes up, with `N` labels.
@@ -43,12 +44,25 @@ pub struct Counter<const N: usize>(pub Descriptor);
 #[derive(Debug)]
 pub struct Gauge<const N: usize>(pub Descriptor);
 
+/// How often a value was how large, with `N` labels.
+#[derive(Debug)]
+pub struct Histogram<const N: usize>(pub Descriptor);
+
+/// Values of a histogram: each bound of the buckets with how many are in it and
+/// not below the bound before, and the sum of all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    pub buckets: Vec<(f64, u64)>,
+    pub sum: f64,
+}
+
 /// One scrape in the making. Two values for the same labels add up, so that a
 /// caller may go through its maps in any order.
 #[derive(Debug, Default)]
 pub struct Exposition {
     counters: BTreeMap<&'static str, BTreeMap<Vec<String>, u64>>,
     gauges: BTreeMap<&'static str, BTreeMap<Vec<String>, f64>>,
+    histograms: BTreeMap<&'static str, BTreeMap<Vec<String>, Distribution>>,
 }
 
 impl Exposition {
@@ -63,6 +77,17 @@ impl Exposition {
     pub fn gauge<const N: usize>(&mut self, metric: &Gauge<N>, labels: [&str; N], value: f64) {
         let series = self.gauges.entry(metric.0.name).or_default();
         *series.entry(labels.map(str::to_owned).into()).or_default() += value;
+    }
+
+    /// The values of one series; not to be given twice.
+    pub fn histogram<const N: usize>(
+        &mut self,
+        metric: &Histogram<N>,
+        labels: [&str; N],
+        values: Distribution,
+    ) {
+        let series = self.histograms.entry(metric.0.name).or_default();
+        series.insert(labels.map(str::to_owned).into(), values);
     }
 
     /// Memory and descriptors of this process. Left out where /proc doesn't
@@ -99,10 +124,12 @@ impl Collector for Exposition {
             let kind = match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let counters = self.counters.get(metric.name);
             let gauges = self.gauges.get(metric.name);
-            if counters.is_none() && gauges.is_none() {
+            let histograms = self.histograms.get(metric.name);
+            if counters.is_none() && gauges.is_none() && histograms.is_none() {
                 continue;
             }
             let help = format!("{}.", metric.help.trim());
@@ -125,6 +152,12 @@ impl Collector for Exposition {
                     family.encode_family(&labels)?.encode_gauge(value)?;
                 }
             }
+            for (values, of) in histograms.into_iter().flatten() {
+                let labels = label_set(metric, values);
+                let count = of.buckets.iter().map(|(_, count)| count).sum();
+                let mut series = family.encode_family(&labels)?;
+                series.encode_histogram::<NoLabelSet>(of.sum, count, &of.buckets, None)?;
+            }
         }
         Ok(())
     }
@@ -140,6 +173,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every metric there is: name, kind, labels and meaning, once.
 
-use super::metrics::{Counter, Descriptor, Gauge, Kind};
+use super::metrics::{Counter, Descriptor, Gauge, Histogram, Kind};
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $id:ident: $kind:ident $name:literal [$($label:literal),*];)+) => {
@@ -33,6 +33,10 @@ metrics! {
     /// File descriptors that the agent has open
     OPEN_DESCRIPTORS: Gauge "mesh_open_descriptors" [];
 
+    /// Taps that are open: those who watch requests and connections
+    TAPS: Gauge "mesh_taps" [];
+    /// Events that taps lost, because they weren't taken fast enough
+    TAP_LOST: Counter "mesh_tap_lost_events_total" [];
     /// Connections that were closed because their instance was removed or ejected (onRemoval)
     ENDED_BY_REMOVAL: Counter "mesh_removal_closed_connections_total" [];
     /// Reloads of the configuration, by result: ok or failed
@@ -89,6 +93,8 @@ metrics! {
 
     /// Connections to a service port, by the path that they took: kernel or proxy
     CONNECTIONS: Counter "mesh_connections_total" ["service", "port", "path"];
+    /// Connections to a service port that are open
+    OPEN: Gauge "mesh_open_connections" ["service", "port", "path"];
     /// Connections of a proxied service that the kernel balanced while no agent answered
     FALLBACK: Counter "mesh_connections_fallback_total" ["service", "port"];
     /// Connections that were refused: no instance, or no agent and onAgentFailure is closed
@@ -99,6 +105,8 @@ metrics! {
     REQUESTS: Counter "mesh_requests_total" ["service", "port"];
     /// Responses of 500 and above, and connections that no instance took
     ERRORS: Counter "mesh_errors_total" ["service", "port"];
+    /// Time to the first byte of an answer, or of tcp to connect, on the proxy path
+    RESPONSES: Histogram "mesh_response_seconds" ["service", "port"];
     /// Further attempts on another instance after one that failed, by why it failed
     RETRIES: Counter "mesh_retries_total" ["service", "port", "reason"];
     /// Further attempts that were not made because the retry budget was used up

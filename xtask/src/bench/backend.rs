@@ -1,12 +1,17 @@
-//! The servers: programs that we didn't write, one of each in a pod.
+//! The servers: programs that we didn't write, one of each in a pod that has
+//! several addresses, each of which is an instance to those who balance. Were
+//! they several processes, they would share their core by time slices, and who
+//! balances would be measured against who calls one of them by its scheduler.
 
-use std::fs;
+use std::{fs, net::Ipv4Addr, process::Command};
 
 use anyhow::{Context as _, Result};
-use mesh_tests::{Pod, Process, server::wait_for_port};
+use mesh_tests::{Pod, Process, server::wait_for_port, text};
 
 use super::{machine::Cores, scenario::Kind};
 
+/// Addresses of a server.
+pub const INSTANCES: u8 = 3;
 /// Of `/`.
 const SMALL: usize = 1 << 10;
 /// Of `/large`.
@@ -16,12 +21,15 @@ const LARGE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Backend {
     pub pod: Pod,
+    /// The first is the pod's own.
+    pub addresses: Vec<Ipv4Addr>,
     _processes: Vec<Process>,
 }
 
 impl Backend {
     /// nginx on 80 (HTTP/1.1) and 81 (HTTP/2), iperf3, sockperf.
     pub fn start(pod: Pod, cores: &Cores) -> Result<Self> {
+        let addresses = addresses(&pod)?;
         let mut processes = vec![nginx(&pod, cores)?];
         let bulk = Kind::Bulk.server_port().to_string();
         processes.push(serve(&pod, cores, &format!("iperf3 -s -p {bulk}"))?);
@@ -31,8 +39,24 @@ impl Backend {
         for kind in [Kind::Http, Kind::Http2, Kind::Bulk, Kind::Ping] {
             wait_for_port(&pod, kind.server_port())?;
         }
-        Ok(Self { pod, _processes: processes })
+        Ok(Self { pod, addresses, _processes: processes })
     }
+}
+
+/// Gives the pod addresses for all instances.
+fn addresses(pod: &Pod) -> Result<Vec<Ipv4Addr>> {
+    /// Above those of all pods of a bench.
+    const ABOVE: u8 = 128;
+    let [a, b, c, own] = pod.ip4.octets();
+    let mut addresses = vec![pod.ip4];
+    for number in 1..INSTANCES {
+        let address = Ipv4Addr::new(a, b, c, ABOVE + own * INSTANCES + number);
+        let mut command = Command::new("ip");
+        command.args(["-n", &pod.netns, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+        text(command)?;
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 fn serve(pod: &Pod, cores: &Cores, line: &str) -> Result<Process> {

@@ -34,7 +34,7 @@ impl Addresses {
 
 /// What kube-proxy writes for services with a cluster address: one chain of all
 /// services, one per service, one per instance.
-pub fn kube_proxy(pod: &Pod, addresses: Addresses, servers: &[Pod]) -> Result<()> {
+pub fn kube_proxy(pod: &Pod, addresses: Addresses, servers: &[Ipv4Addr]) -> Result<()> {
     let mut chains = String::from(":KUBE-SERVICES - [0:0]\n");
     let mut rules = String::from("-A OUTPUT -j KUBE-SERVICES\n");
     for kind in Kind::ALL {
@@ -55,8 +55,7 @@ pub fn kube_proxy(pod: &Pod, addresses: Addresses, servers: &[Pod]) -> Result<()
             chains += &format!(":KUBE-SEP-{number}-{index} - [0:0]\n");
             rules += &format!("-A KUBE-SVC-{number} {chance}-j KUBE-SEP-{number}-{index}\n");
             rules += &format!(
-                "-A KUBE-SEP-{number}-{index} -p {protocol} -m {protocol} -j DNAT --to-destination {}:{}\n",
-                server.ip4,
+                "-A KUBE-SEP-{number}-{index} -p {protocol} -m {protocol} -j DNAT --to-destination {server}:{}\n",
                 kind.server_port()
             );
         }

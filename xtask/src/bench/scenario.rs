@@ -57,10 +57,10 @@ impl Kind {
         }
     }
 
-    /// How many of the servers answer.
+    /// How many of the instances there are.
     pub fn servers(self) -> usize {
         match self {
-            Self::Http | Self::Http2 | Self::Tcp => super::stage::SERVERS,
+            Self::Http | Self::Http2 | Self::Tcp => super::backend::INSTANCES.into(),
             Self::Bulk | Self::Ping | Self::Datagram => 1,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -20,9 +20,6 @@ use super::{
     scenario::Kind,
 };
 
-/// Of each kind of contender.
-pub const SERVERS: usize = 3;
-
 /// Virtual addresses that only rules of iptables know.
 const RULES: Addresses = Addresses { base: 80 };
 
@@ -31,14 +28,14 @@ const RULES: Addresses = Addresses { base: 80 };
 pub struct Stage {
     agent: Option<Agent>,
     _peers: Vec<Process>,
-    trios: BTreeMap<Trio, Vec<Backend>>,
+    servers: BTreeMap<Place, Backend>,
     clients: BTreeMap<Contender, Pod>,
     world: World,
 }
 
-/// Servers of the same kind.
+/// Where servers stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Trio {
+enum Place {
     /// Nobody captures them.
     Plain,
     /// Captured by our agent, as clients on the same node are.
@@ -47,7 +44,7 @@ enum Trio {
     Sidecars,
 }
 
-impl Trio {
+impl Place {
     fn of(contender: Contender) -> Self {
         match contender {
             Contender::Node => Self::Captured,
@@ -58,9 +55,9 @@ impl Trio {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
-            Self::Captured => "captured",
-            Self::Sidecars => "sidecars",
+            Self::Plain => "server",
+            Self::Captured => "captured-server",
+            Self::Sidecars => "server-of-pair",
         }
     }
 }
@@ -81,12 +78,12 @@ impl Stage {
         let mut stage = Self {
             agent: None,
             _peers: Vec::new(),
-            trios: BTreeMap::new(),
+            servers: BTreeMap::new(),
             clients: BTreeMap::new(),
             world,
         };
         for contender in contenders {
-            stage.add_servers(Trio::of(*contender), cores)?;
+            stage.add_server(Place::of(*contender), cores)?;
             let name = contender.name();
             let client = match contender.is_ours() {
                 true => stage.world.client(name)?,
@@ -107,27 +104,22 @@ impl Stage {
         Ok(stage)
     }
 
-    fn add_servers(&mut self, trio: Trio, cores: &Cores) -> Result<()> {
-        if self.trios.contains_key(&trio) {
+    fn add_server(&mut self, place: Place, cores: &Cores) -> Result<()> {
+        if self.servers.contains_key(&place) {
             return Ok(());
         }
-        let mut servers = Vec::new();
-        for number in 1..=SERVERS {
-            let name = format!("{}-{number}", trio.name());
-            let pod = match trio {
-                Trio::Captured => self.world.client(&name)?,
-                _ => self.world.backend(&name)?,
-            };
-            tune(&pod)?;
-            servers.push(Backend::start(pod, cores)?);
-        }
-        self.trios.insert(trio, servers);
+        let pod = match place {
+            Place::Captured => self.world.client(place.name())?,
+            _ => self.world.backend(place.name())?,
+        };
+        tune(&pod)?;
+        self.servers.insert(place, Backend::start(pod, cores)?);
         Ok(())
     }
 
-    fn servers(&self, contender: Contender) -> Vec<Pod> {
-        let servers = self.trios.get(&Trio::of(contender)).into_iter().flatten();
-        servers.map(|backend| backend.pod.clone()).collect()
+    fn server(&self, contender: Contender) -> Result<&Backend> {
+        let place = Place::of(contender);
+        self.servers.get(&place).with_context(|| format!("no server is {}", place.name()))
     }
 
     /// One agent for all of our contenders, as on a node.
@@ -135,10 +127,9 @@ impl Stage {
         let mut services = String::new();
         for contender in self.clients.keys() {
             if let Some((addresses, path)) = addresses(*contender) {
-                let servers = self.servers(*contender);
+                let servers = &self.server(*contender)?.addresses;
                 services.extend(
-                    Kind::ALL
-                        .map(|kind| service(contender.name(), addresses, path, kind, &servers)),
+                    Kind::ALL.map(|kind| service(contender.name(), addresses, path, kind, servers)),
                 );
             }
         }
@@ -157,11 +148,13 @@ impl Stage {
 
     fn start_peer(&mut self, contender: Contender, cores: &Cores) -> Result<()> {
         let client = self.client(contender)?.clone();
-        let upstream = Upstream { servers: self.servers(contender) };
+        let server = self.server(contender)?;
+        let (pod, upstream) =
+            (server.pod.clone(), Upstream { addresses: server.addresses.clone() });
         let envoy = || peer::install::envoy().context("Envoy isn't installed");
         match contender {
             Contender::Direct | Contender::Kernel | Contender::Node | Contender::Proxy => {}
-            Contender::Iptables => interception::kube_proxy(&client, RULES, &upstream.servers)?,
+            Contender::Iptables => interception::kube_proxy(&client, RULES, &upstream.addresses)?,
             Contender::Haproxy => {
                 self._peers.push(peer::haproxy::explicit(&client, &upstream, cores)?);
             }
@@ -175,12 +168,10 @@ impl Stage {
                 self._peers.push(peer::envoy::run(&envoy()?, &client, role, &upstream, cores)?);
                 interception::outbound(&client)?;
                 if contender == Contender::Pair {
-                    for pod in &upstream.servers {
-                        let role = Role::Server;
-                        let sidecar = peer::envoy::run(&envoy()?, pod, role, &upstream, cores)?;
-                        self._peers.push(sidecar);
-                        interception::inbound(pod)?;
-                    }
+                    let role = Role::Server;
+                    let sidecar = peer::envoy::run(&envoy()?, &pod, role, &upstream, cores)?;
+                    self._peers.push(sidecar);
+                    interception::inbound(&pod)?;
                 }
             }
         }
@@ -195,11 +186,7 @@ impl Stage {
     pub fn target(&self, contender: Contender, kind: Kind) -> Result<Target> {
         let client = self.client(contender)?.clone();
         let (address, port) = match contender {
-            Contender::Direct => {
-                let servers = self.servers(contender);
-                let server = servers.first().context("no servers")?;
-                (server.ip4.to_string(), kind.server_port())
-            }
+            Contender::Direct => (self.server(contender)?.pod.ip4.to_string(), kind.server_port()),
             Contender::Iptables | Contender::Sidecar | Contender::Pair => {
                 (RULES.of(kind).to_string(), Addresses::PORT)
             }
@@ -224,8 +211,7 @@ impl Stage {
         }
         let mut groups = vec![self.client(contender)?.cgroup.join(peer::GROUP)];
         if contender == Contender::Pair {
-            let servers = self.servers(contender);
-            groups.extend(servers.iter().map(|pod| pod.cgroup.join(peer::GROUP)));
+            groups.push(self.server(contender)?.pod.cgroup.join(peer::GROUP));
         }
         Ok(groups)
     }
@@ -234,7 +220,7 @@ impl Stage {
     pub fn whole_path(&self, contender: Contender) -> Result<Vec<PathBuf>> {
         // Those of peers are below those of their pods.
         let mut groups = vec![self.client(contender)?.cgroup.clone()];
-        groups.extend(self.servers(contender).into_iter().map(|pod| pod.cgroup));
+        groups.push(self.server(contender)?.pod.cgroup.clone());
         if contender.is_ours() {
             groups.push(self.world.agent_cgroup());
         }
@@ -256,7 +242,7 @@ fn service(
     addresses: Addresses,
     path: &'static str,
     kind: Kind,
-    servers: &[Pod],
+    servers: &[Ipv4Addr],
 ) -> String {
     // A datagram takes the kernel path whatever is asked for.
     let path = if kind == Kind::Datagram { "kernel" } else { path };
@@ -267,7 +253,7 @@ fn service(
     // IPv4 alone, as with the peers.
     service.instances = servers[..kind.servers()]
         .iter()
-        .map(|pod| SocketAddr::new(pod.ip4.into(), kind.server_port()))
+        .map(|address| SocketAddr::new((*address).into(), kind.server_port()))
         .collect();
     service.to_string()
 }

@@ -41,8 +41,9 @@ const fn program(
 }
 
 /// All of it. A package is named once, here.
-const ALL: [Requirement; 18] = [
+const ALL: [Requirement; 20] = [
     program("cc", &["gcc", "libc6-dev"], Purpose::Build, "links every Rust program"),
+    program("make", &["make"], Purpose::Build, "builds the agent's allocator"),
     Requirement {
         name: "rustc for BPF",
         used_for: "compiles the kernel programs",
@@ -69,6 +70,7 @@ const ALL: [Requirement; 18] = [
     program("runc", &["runc"], Purpose::Test, "starts its containers"),
     program("kill", &["procps"], Purpose::Test, "ends processes of the tests"),
     program("git", &["git"], Purpose::Ci, "tells tidy which files are ours"),
+    program("valgrind", &["valgrind"], Purpose::Ci, "counts instructions"),
     Requirement {
         name: "clippy for BPF",
         used_for: "lints the kernel programs",

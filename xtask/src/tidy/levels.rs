@@ -7,7 +7,7 @@ const FOLDER: &str = "mesh-agent/src/";
 /// From the lowest up. Modules of one level don't know each other.
 const LEVELS: [&[&str]; 8] = [
     &["model", "net"],
-    &["config", "telemetry"],
+    &["config", "tap", "telemetry"],
     &["balance", "health", "limit", "retry", "route"],
     &["registry", "discovery", "kubernetes"],
     &["proxy", "dns", "datapath"],

@@ -1,15 +1,23 @@
 use std::sync::Mutex;
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt as _},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinHandle,
 };
 
 use super::*;
-use crate::admin::{
-    Client, ClientError, ConnectionView, ControlError, DrainOutcome, DrainRequest, EndpointView,
-    ExplainRequest, Explanation, LogLevel, ReloadOutcome, ServiceView, Status, sample,
+use crate::{
+    admin::{
+        Client, ClientError, ConnectionView, ControlError, DrainOutcome, DrainRequest,
+        EndpointView, ExplainRequest, Explanation, LogLevel, ReloadOutcome, ServiceView, Status,
+        TapLine, Traffic, sample,
+    },
+    tap::Filter,
 };
 
 /// An agent that knows one service.
@@ -30,6 +38,19 @@ impl Control for Fake {
     }
     fn connections(&self) -> Vec<ConnectionView> {
         vec![sample::connection()]
+    }
+    fn traffic(&self) -> Traffic {
+        sample::traffic(0)
+    }
+    fn tap(
+        self: Arc<Self>,
+        filter: Filter,
+    ) -> Result<BoxStream<'static, Vec<TapLine>>, ControlError> {
+        if filter.service.is_some() {
+            return Err(ControlError::NotFound("there is no such service".into()));
+        }
+        let lines = vec![TapLine::Event(Box::new(sample::tapped())), TapLine::Lost { lost: 7 }];
+        Ok(stream::iter([lines]).chain(stream::pending()).boxed())
     }
     fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ControlError> {
         let destination = format!("{}:{}/{}", request.address, request.port, request.transport);
@@ -99,6 +120,23 @@ async fn every_question_is_answered() {
     server.await.unwrap();
     assert!(!folder.path().join("admin.sock").exists(), "the socket goes with the server");
     assert!(matches!(client.status().await, Err(ClientError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn a_tap_goes_on_until_either_end_has_enough() {
+    let Running { folder: _folder, client, stop, server } = on_socket();
+    let mut tapping = client.tap(&Filter::default()).await.unwrap();
+    let tapped = TapLine::Event(Box::new(sample::tapped()));
+    assert_eq!(tapping.next().await.unwrap(), tapped);
+    assert_eq!(tapping.next().await.unwrap(), TapLine::Lost { lost: 7 });
+
+    let filter = Filter { service: Some("x".into()), ..Filter::default() };
+    let refused = client.tap(&filter).await.err().unwrap();
+    assert_eq!(refused.to_string(), "there is no such service");
+
+    stop.cancel();
+    assert!(matches!(tapping.next().await, Err(ClientError::Unreachable(_))));
+    server.await.unwrap();
 }
 
 #[tokio::test]

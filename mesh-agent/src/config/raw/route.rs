@@ -106,6 +106,8 @@ section! {
         response_headers: HeaderChanges,
         /// Answers by itself, with another place.
         redirect: Redirect,
+        /// Of the request, before an instance gets it.
+        rewrite: Rewrite,
     }
 
     /// Changes of headers, in the order of these keys.
@@ -129,9 +131,21 @@ section! {
         port: NonZeroU16,
         /// The whole path; the query stays.
         path: RequestPath,
+        /// In place of the prefix that the route's only match has; the rest of the path stays.
+        prefix: RequestPath,
         /// 301, 302, 303, 307 or 308.
         #[schemars(range(min = 301, max = 308))]
         status: u16 = model::Redirect::STATUS,
+    }
+
+    /// What the instance is asked for; what isn't set stays as it was asked for.
+    pub struct Rewrite {
+        /// `host`, or HTTP/2's `:authority`.
+        host: HostPattern,
+        /// The whole path; the query stays.
+        path: RequestPath,
+        /// In place of the prefix that the route's only match has; the rest of the path stays.
+        prefix: RequestPath,
     }
 }
 
@@ -258,10 +272,12 @@ impl Filters {
         let request = self.request_headers.as_ref().map(HeaderChanges::model);
         let response = self.response_headers.as_ref().map(HeaderChanges::model);
         let redirect = self.redirect.as_ref().map(Redirect::model);
+        let rewrite = self.rewrite.as_ref().map(Rewrite::model);
         [
             request.map(model::Filter::RequestHeaders),
             response.map(model::Filter::ResponseHeaders),
             redirect.map(model::Filter::Redirect),
+            rewrite.map(model::Filter::Rewrite),
         ]
         .into_iter()
         .flatten()
@@ -296,10 +312,27 @@ impl Redirect {
             scheme,
             host: self.host.as_ref().map(|host| host.0.clone()),
             port: self.port.map(NonZeroU16::get),
-            path: self.path.as_ref().map(|path| path.0.clone()),
+            path: path_rewrite(self.path.as_ref(), self.prefix.as_ref()),
             status: self.status.unwrap_or(model::Redirect::STATUS),
         }
     }
+}
+
+impl Rewrite {
+    fn model(&self) -> model::Rewrite {
+        model::Rewrite {
+            host: self.host.as_ref().map(|host| host.0.clone()),
+            path: path_rewrite(self.path.as_ref(), self.prefix.as_ref()),
+        }
+    }
+}
+
+fn path_rewrite(
+    path: Option<&RequestPath>,
+    prefix: Option<&RequestPath>,
+) -> Option<model::PathRewrite> {
+    let prefix = || prefix.map(|prefix| model::PathRewrite::Prefix(prefix.0.clone()));
+    path.map(|path| model::PathRewrite::Full(path.0.clone())).or_else(prefix)
 }
 
 impl RouteBackend {

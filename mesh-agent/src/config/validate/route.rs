@@ -41,6 +41,7 @@ pub fn check(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut R
 pub fn check_one(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
     matches(at, route, reporter);
     filters(&at.key("filters"), &route.filters, reporter);
+    prefixes(&at.key("filters"), route, reporter);
 }
 
 fn matches(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
@@ -143,12 +144,47 @@ fn filters(at: &At<'_>, filters: &Filters, reporter: &mut Reporter<'_>) {
         let elsewhere = redirect.scheme.is_some()
             || redirect.host.is_some()
             || redirect.port.is_some()
-            || redirect.path.is_some();
+            || redirect.path.is_some()
+            || redirect.prefix.is_some();
         if !elsewhere {
-            let message =
-                "leads back to where it came from: add `scheme`, `host`, `port` or `path`";
+            let message = "leads back to where it came from: add `scheme`, `host`, `port`, `path` or `prefix`";
             reporter.missing(&at.0, message.into());
         }
+    }
+}
+
+/// A prefix replaces the one that was asked for, so that there must be one.
+fn prefixes(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
+    let Filters { redirect, rewrite, .. } = &route.filters;
+    let redirect = redirect.as_ref().map(|it| (it.path.is_some(), it.prefix.is_some()));
+    let rewritten = rewrite.as_ref().map(|it| (it.path.is_some(), it.prefix.is_some()));
+    let asked = match route.matches.as_slice() {
+        [] => true,
+        [one] => one.path.as_ref().is_none_or(|path| path.prefix.is_some()),
+        _ => false,
+    };
+    for (key, written) in [("redirect", redirect), ("rewrite", rewritten)] {
+        let message = match written {
+            Some((true, true)) => "replaces a part of what `path` replaces: remove one of the two",
+            Some((false, true)) if !asked => {
+                "replaces the prefix of the route's only match: write one match, with \
+                 `path.prefix`"
+            }
+            _ => continue,
+        };
+        reporter.report(&at.key(key).key("prefix").0, message.into());
+    }
+    let Some(rewrite) = rewrite else { return };
+    let at = at.key("rewrite");
+    if redirect.is_some() {
+        let message = "is of no use: the route redirects; remove one of the two";
+        reporter.report(&at.0, message.into());
+    }
+    if rewrite.host.as_ref().is_some_and(|host| host.0.starts_with('*')) {
+        reporter.report(&at.key("host").0, "must be one host, without `*`".into());
+    }
+    if rewrite.host.is_none() && rewritten == Some((false, false)) {
+        reporter.missing(&at.0, "changes nothing: add `host`, `path` or `prefix`".into());
     }
 }
 

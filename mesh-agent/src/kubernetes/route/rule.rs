@@ -41,8 +41,10 @@ impl Rule {
 
     pub fn grpc(rule: GrpcRule) -> Result<Self, String> {
         let matches = rule.matches.iter().map(words::grpc_match).collect::<Result<Vec<_>, _>>()?;
-        if rule.filters.iter().any(|filter| filter.r#type == "RequestRedirect") {
-            return Err("filters: gRPC knows no `RequestRedirect`".to_owned());
+        let unknown =
+            |filter: &&Filter| matches!(filter.r#type.as_str(), "RequestRedirect" | "URLRewrite");
+        if let Some(filter) = rule.filters.iter().find(unknown) {
+            return Err(format!("filters: gRPC knows no `{}`", filter.r#type));
         }
         let route = read(&matches, &rule.filters)?;
         let backends = backends(rule.backend_refs)?;

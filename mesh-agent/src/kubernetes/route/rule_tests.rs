@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Filter, PathMatch, ValueMatch};
+use crate::model::{Filter, PathMatch, PathRewrite, ValueMatch};
 
 fn http(rule: Value) -> Result<Rule, String> {
     Rule::http(serde_json::from_value(rule).map_err(|error| error.to_string())?)
@@ -68,7 +68,23 @@ fn redirects() {
     } }] }))
     .unwrap();
     let [Filter::Redirect(to)] = rule.route.filters.as_slice() else { panic!("{:?}", rule.route) };
-    assert_eq!((to.status, to.port, to.path.as_deref()), (301, Some(8443), Some("/new")));
+    assert_eq!((to.status, to.port), (301, Some(8443)));
+    assert_eq!(to.path, Some(PathRewrite::Full("/new".into())));
+}
+
+#[test]
+fn rewrites() {
+    let rule = http(json!({
+        "matches": [{ "path": { "type": "PathPrefix", "value": "/old" } }],
+        "filters": [{ "type": "URLRewrite", "urlRewrite": {
+            "hostname": "example.org",
+            "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "" },
+        } }],
+    }))
+    .unwrap();
+    let [Filter::Rewrite(to)] = rule.route.filters.as_slice() else { panic!("{:?}", rule.route) };
+    assert_eq!(to.host.as_deref(), Some("example.org"));
+    assert_eq!(to.path, Some(PathRewrite::Prefix("/".into())));
 }
 
 #[test]
@@ -89,7 +105,7 @@ fn grpc_methods_are_paths() {
 #[test]
 fn what_is_not_supported_is_said() {
     for (rule, part) in [
-        (json!({ "filters": [{ "type": "URLRewrite", "urlRewrite": {} }] }), "`URLRewrite`"),
+        (json!({ "filters": [{ "type": "URLRewrite", "urlRewrite": {} }] }), "changes nothing"),
         (json!({ "filters": [{ "type": "RequestMirror" }] }), "`RequestMirror`"),
         (json!({ "filters": [{ "type": "ExtensionRef" }] }), "`ExtensionRef`"),
         (json!({ "sessionPersistence": {} }), "sessionPersistence"),
@@ -110,10 +126,13 @@ fn what_is_not_supported_is_said() {
             "can't be changed",
         ),
         (
-            json!({ "filters": [{ "type": "RequestRedirect", "requestRedirect": {
-                "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/" },
-            } }] }),
-            "ReplacePrefixMatch",
+            json!({
+                "matches": [{ "path": { "type": "Exact", "value": "/a" } }],
+                "filters": [{ "type": "RequestRedirect", "requestRedirect": {
+                    "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/" },
+                } }],
+            }),
+            "only match",
         ),
         (json!({ "matches": "all" }), "invalid type"),
     ] {

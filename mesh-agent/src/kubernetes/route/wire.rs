@@ -84,6 +84,7 @@ pub struct Filter {
     pub request_header_modifier: Option<HeaderModifier>,
     pub response_header_modifier: Option<HeaderModifier>,
     pub request_redirect: Option<Redirect>,
+    pub url_rewrite: Option<Rewrite>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,16 +107,24 @@ pub struct Header {
 pub struct Redirect {
     pub scheme: Option<String>,
     pub hostname: Option<String>,
-    pub path: Option<RedirectPath>,
+    pub path: Option<NewPath>,
     pub port: Option<u16>,
     pub status_code: Option<u16>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Rewrite {
+    pub hostname: Option<String>,
+    pub path: Option<NewPath>,
+}
+
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RedirectPath {
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewPath {
     pub r#type: String,
     pub replace_full_path: Option<String>,
+    pub replace_prefix_match: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::wire::{Condition, Filter, GrpcMatch, Header, HeaderModifier, HttpMatch, Redirect};
+use super::wire::{
+    Condition, Filter, GrpcMatch, Header, HeaderModifier, HttpMatch, NewPath, Redirect, Rewrite,
+};
 
 pub fn http_match(one: &HttpMatch) -> Result<Value, String> {
     let mut written = Map::new();
@@ -93,10 +95,14 @@ pub fn filters(all: &[Filter]) -> Result<Value, String> {
                 let redirect = redirect(filter.request_redirect.as_ref());
                 ("redirect", redirect.map_err(|why| format!("filters[{index}]: {why}"))?)
             }
+            "URLRewrite" => {
+                let rewrite = rewrite(filter.url_rewrite.as_ref());
+                ("rewrite", rewrite.map_err(|why| format!("filters[{index}]: {why}"))?)
+            }
             other => {
                 return Err(format!(
                     "filters[{index}]: `{other}` is not supported, only RequestHeaderModifier, \
-                     ResponseHeaderModifier and RequestRedirect"
+                     ResponseHeaderModifier, RequestRedirect and URLRewrite"
                 ));
             }
         };
@@ -129,21 +135,40 @@ fn modifier(modifier: Option<&HeaderModifier>) -> Value {
 fn redirect(redirect: Option<&Redirect>) -> Result<Value, String> {
     let nothing = Redirect::default();
     let redirect = redirect.unwrap_or(&nothing);
-    let path = match &redirect.path {
-        None => None,
-        Some(path) if path.r#type == "ReplaceFullPath" => path.replace_full_path.clone(),
-        Some(path) => {
-            let kind = &path.r#type;
-            return Err(format!("path: `{kind}` is not supported, only ReplaceFullPath"));
-        }
-    };
+    let path = redirect.path.as_ref().map(new_path).transpose()?;
     let keys = [
+        path.map_or(("path", None), |(key, path)| (key, Some(path.into()))),
         ("scheme", redirect.scheme.clone().map(Value::from)),
         ("host", redirect.hostname.clone().map(Value::from)),
         ("port", redirect.port.map(Value::from)),
         ("status", redirect.status_code.map(Value::from)),
-        ("path", path.map(Value::from)),
     ];
     let written = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Ok(Value::Object(written.collect()))
+}
+
+fn rewrite(rewrite: Option<&Rewrite>) -> Result<Value, String> {
+    let nothing = Rewrite::default();
+    let rewrite = rewrite.unwrap_or(&nothing);
+    let mut written = Map::new();
+    if let Some(host) = &rewrite.hostname {
+        written.insert("host".into(), host.as_str().into());
+    }
+    if let Some((key, path)) = rewrite.path.as_ref().map(new_path).transpose()? {
+        written.insert(key.into(), path.into());
+    }
+    Ok(written.into())
+}
+
+/// The key of the file, and its value.
+fn new_path(path: &NewPath) -> Result<(&'static str, String), String> {
+    let or_root = |path: Option<&str>| match path {
+        None | Some("") => "/".to_owned(),
+        Some(path) => path.to_owned(),
+    };
+    match path.r#type.as_str() {
+        "ReplaceFullPath" => Ok(("path", or_root(path.replace_full_path.as_deref()))),
+        "ReplacePrefixMatch" => Ok(("prefix", or_root(path.replace_prefix_match.as_deref()))),
+        other => Err(format!("path: `{other}` is not supported")),
+    }
 }

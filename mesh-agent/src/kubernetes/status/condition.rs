@@ -80,7 +80,7 @@ fn conditions(
             "type": kind,
             "status": status,
             "reason": ruling.reason,
-            "message": shortened(&ruling.message),
+            "message": shortened(&ruling.message, LONGEST),
             "observedGeneration": generation,
             "lastTransitionTime": since,
         }));
@@ -89,9 +89,11 @@ fn conditions(
 }
 
 /// As much as an API server takes.
-fn shortened(message: &str) -> String {
-    const LONGEST: usize = 4096;
-    match message.char_indices().nth(LONGEST) {
+const LONGEST: usize = 4096;
+
+/// `longest` bytes of UTF-8 at most, and the sign that says so.
+pub(super) fn shortened(message: &str, longest: usize) -> String {
+    match message.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
     }

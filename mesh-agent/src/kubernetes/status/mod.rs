@@ -1,6 +1,7 @@
 //! Statuses of resources: what they have to say (pure), and who writes it.
 
 mod condition;
+mod event;
 mod writer;
 
 pub use condition::wanted;

@@ -1,4 +1,4 @@
-//! Writes statuses, while this agent holds the Lease.
+//! Writes statuses, and Events of what is refused, while this agent holds the Lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::wanted;
+use super::{event::event, wanted};
 use crate::kubernetes::{Cluster, lease::Held, policy::Object};
 
 /// Between two writes: a thousand resources are no flood.
@@ -70,17 +70,23 @@ async fn round(
         if stop.is_cancelled() || !is_ours() {
             break;
         }
-        if let Err(error) = patch(&client, &object, status).await {
-            failed = Err(error);
-        }
+        let written = match patch(&client, &object, status).await {
+            Ok(true) => match event(&verdict, &object, &now) {
+                Some(event) => tell(&client, &object, &event).await,
+                None => Ok(()),
+            },
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        failed = written.and(failed);
         sleep(PACE).await;
     }
     failed
 }
 
 /// The status alone, and only of the version that was seen: where somebody else
-/// was quicker, the watch says so and it is looked at anew.
-async fn patch(client: &kube::Client, object: &Object, status: Value) -> Result<(), String> {
+/// was quicker (`false`), the watch says so and it is looked at anew.
+async fn patch(client: &kube::Client, object: &Object, status: Value) -> Result<bool, String> {
     let resource = object.kind.resource();
     let uri = format!(
         "/apis/{}/{}/namespaces/{}/{}/{}/status?fieldManager=mesh-agent",
@@ -95,14 +101,37 @@ async fn patch(client: &kube::Client, object: &Object, status: Value) -> Result<
     match timeout(ANSWER, client.request::<Value>(request)).await {
         Ok(Ok(_)) => {
             tracing::info!(kind = object.kind.name(), object = %object.key, "status written");
-            Ok(())
+            Ok(true)
         }
         Ok(Err(kube::Error::Api(answer))) => match answer.code {
             // Changed meanwhile, or gone.
-            404 | 409 => Ok(()),
+            404 | 409 => Ok(false),
             403 => Err(failed(&format!(
                 "the ClusterRole needs `patch` on {}/status of {:?} ({})",
                 resource.plural, resource.group, answer.message
+            ))),
+            _ => Err(failed(&answer.to_string())),
+        },
+        Ok(Err(error)) => Err(failed(&error.to_string())),
+        Err(_) => Err(failed("no answer in time")),
+    }
+}
+
+/// One that is there already has been told by another agent.
+async fn tell(client: &kube::Client, object: &Object, event: &Value) -> Result<(), String> {
+    let uri = format!("/api/v1/namespaces/{}/events?fieldManager=mesh-agent", object.key.namespace);
+    let request = Request::post(uri)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(event.to_string().into_bytes())
+        .expect("names of Kubernetes need no escaping");
+    let failed = |error: &str| format!("an Event of {}: {error}", object.key);
+    match timeout(ANSWER, client.request::<Value>(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(answer))) => match answer.code {
+            404 | 409 => Ok(()),
+            403 => Err(failed(&format!(
+                "the ClusterRole needs `create` on events ({})",
+                answer.message
             ))),
             _ => Err(failed(&answer.to_string())),
         },

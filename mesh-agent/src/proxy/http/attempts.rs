@@ -1,16 +1,21 @@
 //! Instance by instance, until one answers.
 
 use std::{
-    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
 
-use http::{Response, request};
+use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use super::{error::Failure, exchange::Exchange, headers, pool::Lease, verdict::Failed};
+use super::{
+    error::Failure,
+    exchange::{Exchange, Head},
+    headers,
+    pool::Lease,
+    verdict::Failed,
+};
 use crate::{
     proxy::{
         attempts::{Attempts, Picked},
@@ -28,11 +33,11 @@ pub(super) struct Answer {
     pub lease: Lease,
     pub in_flight: InFlight,
     /// The request, where another attempt may be made with it.
-    pub spare: Option<request::Parts>,
+    pub spare: Option<Head>,
 }
 
-impl Exchange<'_> {
-    pub async fn attempts(&self, mut head: request::Parts) -> Result<Answer, Failure> {
+impl Exchange {
+    pub async fn attempts(&self, mut head: Head) -> Result<Answer, Failure> {
         let port = &self.port;
         let caller = Caller::request(&self.session.connection, port, &head);
         let caller = caller.within(self.subset);
@@ -47,6 +52,9 @@ impl Exchange<'_> {
         let mut picked = Rc::new(first.ok_or(ConnectError::NoInstance)?);
         loop {
             self.session.connection.instance.set(Some(picked.endpoint.address));
+            if let Some(tapped) = &self.tapped {
+                tapped.tries(picked.endpoint.address);
+            }
             *self.waiting.borrow_mut() = Some(Rc::clone(&picked));
             let idempotent = head.method.is_idempotent();
             let mut result = self.attempt(&picked, stream.take(), head).await;
@@ -75,13 +83,17 @@ impl Exchange<'_> {
         &self,
         picked: &Picked,
         mut stream: Option<TcpStream>,
-        mut head: request::Parts,
+        mut head: Head,
     ) -> Result<Answer, Failed> {
         let endpoint = &picked.endpoint;
         let in_flight = InFlight::new(endpoint);
         let mut renewed = 0;
         loop {
-            let leased = self.lease(picked, stream.take(), renewed > 0).await;
+            let leased = match self.leased(picked, stream.is_some() || renewed > 0) {
+                Some(lease) => Ok((lease, true)),
+                // Rare, and large.
+                None => Box::pin(self.lease(picked, stream.take(), renewed > 0)).await,
+            };
             let (lease, reused) = match leased {
                 Ok(leased) => leased,
                 // No instance is to blame, and another changes nothing.
@@ -89,7 +101,7 @@ impl Exchange<'_> {
                 Err(failure) => return Err(Failed::not_connected(failure, head)),
             };
             if !self.told.replace(true) {
-                headers::forwarded_for(&mut head.headers, self.client_address(endpoint));
+                headers::forwarded_for(&mut head.headers, self.client(endpoint));
             }
             match self.send(endpoint, lease, reused, head).await {
                 Ok((response, lease, spare)) => {
@@ -108,12 +120,13 @@ impl Exchange<'_> {
         }
     }
 
-    fn client_address(&self, endpoint: &Endpoint) -> IpAddr {
+    /// What an instance is told of who asks.
+    fn client(&self, endpoint: &Endpoint) -> &HeaderValue {
         let connection = &self.session.connection;
-        connection.space.client_address(
-            connection.peer.ip(),
-            endpoint.address,
-            connection.worker.socket,
-        )
+        let known = &self.session.client[usize::from(endpoint.address.is_ipv6())];
+        known.get_or_init(|| {
+            let (peer, socket) = (connection.peer.ip(), connection.worker.socket);
+            headers::client(connection.space.client_address(peer, endpoint.address, socket))
+        })
     }
 }

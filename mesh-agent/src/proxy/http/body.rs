@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::{paced::Paced, pool::Lease, source::Source};
+use super::{paced::Paced, pool::Lease, source::Source, tapped::TappedBody};
 use crate::{limit::Slot, proxy::upstream::InFlight};
 
 pub(super) type BodyError = Box<dyn Error + Send + Sync>;
@@ -20,6 +20,8 @@ pub(super) type BodyError = Box<dyn Error + Send + Sync>;
 pub(super) enum ResponseBody {
     Text(Option<Bytes>),
     Streamed(Streamed),
+    /// Any of them, while somebody watches.
+    Tapped(Box<TappedBody>),
 }
 
 /// An instance's body, and what is given back when it ends.
@@ -109,6 +111,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Streamed(streamed) => streamed.poll_frame(context),
+            Self::Tapped(tapped) => tapped.poll_frame(context),
         }
     }
 
@@ -116,6 +119,7 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.is_none(),
             Self::Streamed(streamed) => streamed.incoming.is_end_stream(),
+            Self::Tapped(tapped) => tapped.is_end_stream(),
         }
     }
 
@@ -125,6 +129,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
             Self::Streamed(streamed) => streamed.incoming.size_hint(),
+            Self::Tapped(tapped) => tapped.size_hint(),
         }
     }
 }

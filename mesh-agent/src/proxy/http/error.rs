@@ -10,6 +10,7 @@ use super::{
 use crate::{
     limit::Refusal,
     proxy::{admission, upstream::ConnectError},
+    tap::Ended,
 };
 
 /// Why a request wasn't answered by an instance.
@@ -55,15 +56,10 @@ impl Failure {
             Self::BadRequest(_) | Self::Malformed(_) => {
                 (StatusCode::BAD_REQUEST, "bad-request", 13)
             }
-            Self::Connect(ConnectError::NoInstance) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no-instance", 14)
+            Self::Connect(error @ ConnectError::TimedOut(_)) => {
+                (StatusCode::GATEWAY_TIMEOUT, error.name(), 14)
             }
-            Self::Connect(ConnectError::Failed(..)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "connect-failed", 14)
-            }
-            Self::Connect(ConnectError::TimedOut(_)) => {
-                (StatusCode::GATEWAY_TIMEOUT, "connect-timeout", 14)
-            }
+            Self::Connect(error) => (StatusCode::SERVICE_UNAVAILABLE, error.name(), 14),
             Self::NotHttp2(_) => (StatusCode::BAD_GATEWAY, "not-http2", 14),
             Self::Closed(_) | Self::Exchange { .. } => {
                 (StatusCode::BAD_GATEWAY, "instance-failed", 14)
@@ -78,6 +74,25 @@ impl Failure {
             Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", 12),
             Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, "no-backend", 14),
             Self::Redirect { status, .. } => (*status, "redirect", 12),
+        }
+    }
+
+    /// As `x-mesh-error` has it.
+    pub fn name(&self) -> &'static str {
+        self.code().1
+    }
+
+    /// How a request ends by it, as those who watch see it.
+    pub fn ending(&self) -> Ended {
+        match self {
+            Self::Redirect { .. } => Ended::Complete,
+            Self::Connect(ConnectError::Failed(..) | ConnectError::TimedOut(_))
+            | Self::NotHttp2(_)
+            | Self::Closed(_)
+            | Self::Exchange { .. }
+            | Self::PerTryTimeout(_)
+            | Self::RequestTimeout => Ended::Failed,
+            _ => Ended::Refused,
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     error::Failure, expect::Gate, headers, paced::Paced, session::Session, source::Source,
+    tapped::Tapped,
 };
 use crate::{
     model::{FailoverMode, Retry},
@@ -21,8 +22,8 @@ use crate::{
 };
 
 /// A request under way.
-pub(super) struct Exchange<'a> {
-    pub session: &'a Rc<Session>,
+pub(super) struct Exchange {
+    pub session: Rc<Session>,
     /// Whose instances may answer.
     pub port: Arc<ServicePort>,
     /// Index in the port's subsets, where only one of them may.
@@ -34,21 +35,28 @@ pub(super) struct Exchange<'a> {
     pub http10: bool,
     pub source: Rc<Source>,
     pub gate: Option<Arc<Gate>>,
+    /// Until when the client is to wait.
     pub deadline: Option<Instant>,
     /// The client's address stands in the head.
     pub told: Cell<bool>,
     /// The instance that has the request now.
     pub waiting: RefCell<Option<Rc<Picked>>>,
+    /// Where somebody watches.
+    pub tapped: Option<Rc<Tapped>>,
 }
 
-impl<'a> Exchange<'a> {
+/// What is left of a request's head. Boxed, because it is handed on from stage
+/// to stage, and futures hold what they are handed twice.
+pub(super) type Head = Box<request::Parts>;
+
+impl Exchange {
     /// Reads what the head says to the agent, and takes it out.
     pub fn read(
-        session: &'a Rc<Session>,
+        session: &Rc<Session>,
         port: Arc<ServicePort>,
         request: Request<Incoming>,
         grpc: bool,
-    ) -> Result<(Self, request::Parts), Failure> {
+    ) -> Result<(Self, Head), Failure> {
         let (mut head, incoming) = request.into_parts();
         head.extensions = http::Extensions::new();
         let connect = head.method == Method::CONNECT;
@@ -65,7 +73,7 @@ impl<'a> Exchange<'a> {
         let failover = &port.policy.failover;
         let replay = if failover.mode == FailoverMode::Fast { failover.replay } else { 0 };
         let exchange = Self {
-            session,
+            session: Rc::clone(session),
             grpc,
             connect,
             upgrade,
@@ -80,29 +88,23 @@ impl<'a> Exchange<'a> {
             subset: None,
             route: None,
             waiting: RefCell::default(),
+            tapped: None,
             port,
         };
-        Ok((exchange, head))
+        Ok((exchange, Box::new(head)))
+    }
+
+    /// Lets those who watch see what becomes of it.
+    pub fn tap(&mut self, tapped: Option<&Rc<Tapped>>) {
+        if let Some(tapped) = tapped {
+            tapped.sends(&self.source);
+            self.tapped = Some(Rc::clone(tapped));
+        }
     }
 
     /// What is repeated, and how.
     pub fn retry(&self) -> &Retry {
         let own = self.route.as_ref().and_then(|route| route.retry.as_ref());
         own.unwrap_or(&self.port.policy.retry)
-    }
-
-    /// Waits no longer than the client is to wait.
-    pub async fn within_deadline<T>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let Some(deadline) = self.deadline else { return work.await };
-        match tokio::time::timeout_at(deadline, work).await {
-            Ok(result) => result,
-            Err(_) => {
-                self.report_timeout();
-                Err(Failure::RequestTimeout)
-            }
-        }
     }
 }

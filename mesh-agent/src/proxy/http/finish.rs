@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Response, StatusCode, Version, header, response};
 
 use super::{
     attempts::Answer,
@@ -22,27 +22,41 @@ use crate::{
     registry::Endpoint,
 };
 
-impl Exchange<'_> {
+impl Exchange {
     pub async fn finish(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
-        let Answer { endpoint, response, mut lease, in_flight, .. } = answer;
         self.source.forget();
-        if response.status().is_server_error() {
+        if answer.response.status().is_server_error() {
             self.port.stats.errors.fetch_add(1, Ordering::Relaxed);
         }
-        let (mut head, incoming) = response.into_parts();
-        let to = headers::strip_hop_by_hop_response(&mut head.headers);
+        if self.is_tunnel(&answer) {
+            // Rare, and large.
+            return Box::pin(self.tunnel(answer)).await;
+        }
+        self.stream(answer)
+    }
+
+    fn has_switched(&self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS || (self.connect && status.is_success())
+    }
+
+    fn is_tunnel(&self, answer: &Answer) -> bool {
+        let switched = self.has_switched(answer.response.status());
+        matches!(&answer.lease, Lease::Http1 { connection, .. } if switched && connection.tunnel.get())
+    }
+
+    /// The version that the client speaks; what the instance has switched to
+    /// is returned.
+    fn readdress(&self, head: &mut response::Parts) -> Option<HeaderValue> {
         head.version = if self.session.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS
-            || (self.connect && head.status.is_success());
-        if let Lease::Http1 { connection, .. } = &mut lease {
-            if switched && connection.tunnel.get() {
-                self.open_tunnel(&endpoint, connection, in_flight).await?;
-                if let Some(to) = to {
-                    head.headers.insert(header::UPGRADE, to);
-                    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                }
-                return Ok(Response::from_parts(head, ResponseBody::Text(None)));
-            }
+        headers::strip_hop_by_hop_response(&mut head.headers)
+    }
+
+    /// An answer with a body.
+    fn stream(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
+        let Answer { endpoint, response, lease, in_flight, .. } = answer;
+        let (mut head, incoming) = response.into_parts();
+        self.readdress(&mut head);
+        if let Lease::Http1 { connection, .. } = &lease {
             connection.tunnel.set(false);
             if self.session.http2 {
                 endpoint.live.http1_only.store(true, Ordering::Relaxed);
@@ -57,6 +71,21 @@ impl Exchange<'_> {
         let incoming = Paced::new(incoming, &self.port.flow.download, client);
         let body = Streamed::new(incoming, lease, in_flight, Rc::clone(&self.source), deadline);
         Ok(Response::from_parts(head, ResponseBody::Streamed(body)))
+    }
+
+    /// An answer that turns both connections into a tunnel.
+    async fn tunnel(&self, answer: Answer) -> Result<Response<ResponseBody>, Failure> {
+        let Answer { endpoint, response, lease, in_flight, .. } = answer;
+        let (mut head, _) = response.into_parts();
+        let to = self.readdress(&mut head);
+        if let Lease::Http1 { mut connection, .. } = lease {
+            self.open_tunnel(&endpoint, &mut connection, in_flight).await?;
+        }
+        if let Some(to) = to {
+            head.headers.insert(header::UPGRADE, to);
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        Ok(Response::from_parts(head, ResponseBody::Text(None)))
     }
 
     async fn open_tunnel(

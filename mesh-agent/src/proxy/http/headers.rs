@@ -61,18 +61,25 @@ pub(super) fn strip_hop_by_hop_response(headers: &mut HeaderMap) -> Option<Heade
     strip_hop_by_hop(headers)
 }
 
+/// A client's address as a field value.
+pub(super) fn client(address: IpAddr) -> HeaderValue {
+    let text = address.to_canonical().to_string();
+    HeaderValue::try_from(text).expect("addresses are header values")
+}
+
 /// Adds the client to those that the request came through.
-pub(super) fn forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
-    let client = client.to_canonical();
-    let mut value = String::with_capacity(40);
+pub(super) fn forwarded_for(headers: &mut HeaderMap, client: &HeaderValue) {
+    let mut value = Vec::new();
     for before in headers.get_all(FORWARDED_FOR) {
-        if let Ok(before) = before.to_str() {
-            value.push_str(before);
-            value.push_str(", ");
-        }
+        value.extend_from_slice(before.as_bytes());
+        value.extend_from_slice(b", ");
     }
-    value.push_str(&client.to_string());
-    let value = HeaderValue::try_from(value).expect("addresses and fields are header values");
+    let value = if value.is_empty() {
+        client.clone()
+    } else {
+        value.extend_from_slice(client.as_bytes());
+        HeaderValue::try_from(value).expect("put together from header values")
+    };
     headers.insert(FORWARDED_FOR, value);
 }
 
@@ -162,7 +169,7 @@ mod tests {
     #[test]
     fn clients_are_appended() {
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
-        forwarded_for(&mut headers, "::ffff:2.2.2.2".parse().unwrap());
+        forwarded_for(&mut headers, &client("::ffff:2.2.2.2".parse().unwrap()));
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2");
     }
 

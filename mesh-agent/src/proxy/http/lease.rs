@@ -22,7 +22,7 @@ struct Room {
     _pending: Slot,
 }
 
-impl Exchange<'_> {
+impl Exchange {
     /// Whether this instance is to be spoken to in HTTP/2.
     fn wants_http2(&self, endpoint: &Endpoint) -> bool {
         if self.upgrade.is_some() || self.connect {
@@ -36,6 +36,22 @@ impl Exchange<'_> {
     fn needs_http2(&self) -> bool {
         matches!(self.port.port.protocol, Protocol::Http2 | Protocol::Grpc)
             || (self.grpc && self.session.http2)
+    }
+
+    /// A connection that is there. None where there is no such, or where it has
+    /// to be a new one.
+    pub fn leased(&self, picked: &Picked, fresh: bool) -> Option<Lease> {
+        if fresh || picked.probe.is_some() {
+            return None;
+        }
+        let endpoint = &picked.endpoint;
+        let connection = &self.session.connection;
+        let pool = connection.worker.pools.get(connection.cookie(), endpoint.address);
+        if self.wants_http2(endpoint) {
+            return pool.stream().map(Lease::Http2);
+        }
+        let connection = pool.idle_http1()?;
+        Some(Lease::Http1 { pool, connection })
     }
 
     /// A connection, and whether it served before.

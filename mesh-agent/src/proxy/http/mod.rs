@@ -1,6 +1,7 @@
 //! HTTP/1, HTTP/2 and gRPC: each request goes to an instance of its own.
 
 mod attempts;
+mod batch;
 mod body;
 mod error;
 mod exchange;
@@ -15,12 +16,14 @@ mod io;
 mod lease;
 mod local;
 mod paced;
+mod patience;
 mod pool;
 mod route;
 mod send;
 mod server;
 mod session;
 mod source;
+mod tapped;
 mod unseen;
 mod verdict;
 

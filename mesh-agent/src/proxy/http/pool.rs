@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
+    batch::{BatchExecutor, Batched},
     io::{Greeting, Said, UpstreamIo},
-    local::LocalExecutor,
     source::RequestBody,
 };
 use crate::{limit::Slot, proxy::upstream::ConnectError, registry::Endpoint};
@@ -171,9 +171,16 @@ impl Pool {
     /// which the instance is least likely to be closing.
     pub fn idle_http1(&self) -> Option<Http1> {
         let idle = &mut *self.http1.borrow_mut();
-        idle.retain(|(one, _)| !one.sender.is_closed());
-        let index = idle.iter().rposition(|(one, _)| one.sender.is_ready())?;
-        Some(idle.swap_remove(index).0)
+        // Those that stay closed further down are swept.
+        for index in (0..idle.len()).rev() {
+            let sender = &idle[index].0.sender;
+            if sender.is_closed() {
+                idle.swap_remove(index);
+            } else if sender.is_ready() {
+                return Some(idle.swap_remove(index).0);
+            }
+        }
+        None
     }
 
     /// A place on an HTTP/2 connection with room for another stream.
@@ -257,8 +264,9 @@ pub(super) async fn start_http2(
     patience: Duration,
 ) -> Started {
     let greeting = Rc::<Greeting>::default();
-    let io = UpstreamIo::new(stream, Arc::clone(endpoint), Some(Rc::clone(&greeting)));
-    let shaken = http2::Builder::new(LocalExecutor)
+    let io =
+        Batched::new(UpstreamIo::new(stream, Arc::clone(endpoint), Some(Rc::clone(&greeting))));
+    let shaken = http2::Builder::new(BatchExecutor::new(&io))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)

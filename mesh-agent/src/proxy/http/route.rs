@@ -15,7 +15,7 @@ use crate::{
     registry::ServicePort,
 };
 
-impl Exchange<'_> {
+impl Exchange {
     /// Takes the route of this request, if it has one. From here on, its port
     /// is the one whose instances may answer.
     pub fn route(&mut self, head: &mut request::Parts) -> Result<(), Failure> {
@@ -37,6 +37,9 @@ impl Exchange<'_> {
             self.send_to(backend)?;
         }
         route.request.apply_to_request(head);
+        if let Some(rewrite) = &route.rewrite {
+            rewrite.apply(head);
+        }
         let timeout = match route.timeout {
             Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
             None => self.port.policy.timeouts.request,

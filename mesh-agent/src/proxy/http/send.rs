@@ -7,7 +7,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
-    exchange::Exchange, expect, headers, pool::Lease, source::RequestBody, verdict::Failed,
+    exchange::{Exchange, Head},
+    headers,
+    pool::Lease,
+    source::RequestBody,
+    verdict::Failed,
 };
 use crate::registry::Endpoint;
 
@@ -46,14 +50,14 @@ impl Drop for Timing<'_> {
     }
 }
 
-impl Exchange<'_> {
+impl Exchange {
     pub async fn send(
         &self,
         endpoint: &Endpoint,
         mut lease: Lease,
         reused: bool,
-        mut head: request::Parts,
-    ) -> Result<(Response<Incoming>, Lease, Option<request::Parts>), Failed> {
+        mut head: Head,
+    ) -> Result<(Response<Incoming>, Lease, Option<Head>), Failed> {
         let version = match lease {
             Lease::Http1 { .. } => Version::HTTP_11,
             Lease::Http2(_) => Version::HTTP_2,
@@ -67,7 +71,7 @@ impl Exchange<'_> {
             self.ask_for_upgrade(&mut head);
         }
         let body = self.source.attempt(self.gate.clone());
-        let mut request = Request::from_parts(head, body);
+        let mut request = Request::from_parts(*head, body);
         if version == Version::HTTP_11 {
             self.hear_interim(&mut request);
         }
@@ -117,33 +121,5 @@ impl Exchange<'_> {
                 interim.push(response.status(), response.headers());
             }
         });
-    }
-
-    /// Waits for the response, no longer than an attempt may take. The time
-    /// that the client takes to send its body doesn't count.
-    async fn in_time<T>(&self, response: impl Future<Output = T>) -> Option<T> {
-        let mut response = std::pin::pin!(self.with_patience(response));
-        let Some(limit) = self.retry().per_try_timeout else {
-            return Some(response.await);
-        };
-        loop {
-            let sent = self.source.is_done();
-            match tokio::time::timeout(limit, &mut response).await {
-                Ok(result) => return Some(result),
-                Err(_) if sent => return None,
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Waits for the response; the body isn't held back for ever.
-    async fn with_patience<T>(&self, response: impl Future<Output = T>) -> T {
-        let Some(gate) = &self.gate else { return response.await };
-        let mut response = std::pin::pin!(response);
-        tokio::select! {
-            response = &mut response => return response,
-            () = tokio::time::sleep(expect::PATIENCE) => gate.open(),
-        }
-        response.await
     }
 }

@@ -9,6 +9,7 @@ use hyper::{
 use tokio::net::TcpStream;
 
 use super::{
+    batch::Batched,
     forward,
     guard::{Guard, HeadLimits},
     io::{self, ClientIo},
@@ -86,7 +87,8 @@ pub(super) async fn serve_http1(session: Rc<Session>, stream: TcpStream, early: 
 pub(super) async fn serve_http2(session: Rc<Session>, stream: TcpStream, early: Vec<u8>) {
     let connection = Rc::clone(&session.connection);
     let limits = connection.worker.limits();
-    let io = ClientIo::new(stream, Rc::clone(&session), None, early);
+    let io = Batched::new(ClientIo::new(stream, Rc::clone(&session), None, early));
+    let written = io.clone();
     let service = service_fn(move |request| forward::serve(Rc::clone(&session), request));
     let mut serving = std::pin::pin!(
         http2::Builder::new(LocalExecutor)
@@ -109,7 +111,10 @@ pub(super) async fn serve_http2(session: Rc<Session>, stream: TcpStream, early: 
             }
             _ => {}
         }
-        serving.as_mut().poll(context).map(Some)
+        let ended = serving.as_mut().poll(context);
+        // What fails here fails again when the library writes.
+        let _ = written.poll_drain(context);
+        ended.map(Some)
     })
     .await;
     if let Some(Err(error)) = ended {

@@ -1,13 +1,14 @@
 //! What the parts of one HTTP client connection tell each other.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::{Context, Waker},
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::net::TcpStream;
 
 use super::{
@@ -29,6 +30,8 @@ pub(super) struct Session {
     pub opened: RefCell<Option<(Picked, TcpStream)>>,
     /// Set with the answer that turns the connection into a tunnel.
     pub tunnel: RefCell<Option<Tunnel>>,
+    /// Its client's address, as instances of IPv4 and IPv6 are told it.
+    pub client: [OnceCell<HeaderValue>; 2],
     refusal: RefCell<Option<Rc<Refusal>>>,
     resume: Cell<bool>,
     resumed: RefCell<Option<Waker>>,
@@ -71,6 +74,7 @@ impl Session {
             interim: Arc::default(),
             opened: RefCell::new(opened),
             tunnel: RefCell::default(),
+            client: Default::default(),
             refusal: RefCell::default(),
             resume: Cell::new(false),
             resumed: RefCell::default(),

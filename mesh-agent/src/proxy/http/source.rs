@@ -30,6 +30,8 @@ pub(super) struct Source {
     attempt: Cell<u32>,
     /// The attempt under way has got all of it.
     done: Cell<bool>,
+    /// Bytes that the client has sent of it.
+    passed: Cell<u64>,
 }
 
 /// What has been read from the client so far.
@@ -55,6 +57,7 @@ impl Source {
             kept: RefCell::new(Kept::Whole { data: Vec::new(), trailers: None, limit }),
             attempt: Cell::new(0),
             done: Cell::new(done),
+            passed: Cell::new(0),
         })
     }
 
@@ -62,6 +65,11 @@ impl Source {
     /// what was read has been kept.
     pub fn is_replayable(&self) -> bool {
         matches!(*self.kept.borrow(), Kept::Whole { .. })
+    }
+
+    /// How many bytes have been read of it.
+    pub fn passed(&self) -> u64 {
+        self.passed.get()
     }
 
     /// Whether all of it has been sent.
@@ -114,6 +122,8 @@ impl Source {
 
     /// Keeps what an attempt is about to send.
     fn keep(&self, frame: &Frame<Bytes>) {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.passed.set(self.passed.get() + bytes);
         let kept = &mut *self.kept.borrow_mut();
         let Kept::Whole { data, trailers, limit } = kept else { return };
         match frame.data_ref() {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     attempts::Answer,
     error::Failure,
-    exchange::Exchange,
+    exchange::{Exchange, Head},
     pool::Lease,
     source::RequestBody,
     unseen::{self, Unseen},
@@ -33,7 +33,7 @@ pub(super) struct Failed {
     pub attempt: Attempt,
     pub outcome: Outcome,
     /// The request, where another attempt may be made with it.
-    pub head: Option<request::Parts>,
+    pub head: Option<Head>,
     /// The connection was no good any more: that many times, a new one to the
     /// same instance is the right next attempt.
     pub renewals: usize,
@@ -41,7 +41,7 @@ pub(super) struct Failed {
 
 impl Failed {
     /// The instance never saw the request.
-    pub fn not_connected(failure: Failure, head: request::Parts) -> Self {
+    pub fn not_connected(failure: Failure, head: Head) -> Self {
         let outcome = match &failure {
             Failure::Connect(error) => error.outcome(),
             _ => Outcome::ConnectFailed,
@@ -56,7 +56,7 @@ impl Failed {
     }
 }
 
-impl Exchange<'_> {
+impl Exchange {
     /// What became of the request that was sent.
     pub fn failed(
         &self,
@@ -64,7 +64,7 @@ impl Exchange<'_> {
         mut error: TrySendError<Request<RequestBody>>,
         lease: &Lease,
         reused: bool,
-        spare: request::Parts,
+        spare: Head,
     ) -> Failed {
         let unsent = error.take_message().is_some();
         let error = error.into_error();
@@ -99,7 +99,7 @@ impl Exchange<'_> {
     }
 
     /// No answer within `retry.perTryTimeout`.
-    pub fn too_late(&self, endpoint: &Endpoint, lease: &Lease, spare: request::Parts) -> Failed {
+    pub fn too_late(&self, endpoint: &Endpoint, lease: &Lease, spare: Head) -> Failed {
         if let Lease::Http2(stream) = lease {
             // It may be dead: the next request had better try a new one.
             stream.retire();
@@ -163,7 +163,7 @@ impl Exchange<'_> {
         &self,
         result: &mut Result<Answer, Failed>,
         idempotent: bool,
-    ) -> Option<(Reason, request::Parts)> {
+    ) -> Option<(Reason, Head)> {
         let (attempt, head) = match result {
             Err(failed) => (failed.attempt, &mut failed.head),
             Ok(answer) => {

@@ -7,6 +7,7 @@ mod flow;
 mod http1;
 mod http2;
 mod redirected;
+mod tapped;
 mod tcp;
 mod tunnel;
 
@@ -39,6 +40,7 @@ use crate::{
     },
     net::{Namespace, Original, OriginalDestinations, SocketOptions},
     registry::{Registry, SnapshotReader},
+    tap::Taps,
 };
 
 #[derive(Debug)]
@@ -61,6 +63,7 @@ struct Mesh {
     snapshots: SnapshotReader,
     registry: Registry,
     spec: ServiceSpec,
+    taps: Arc<Taps>,
 }
 
 impl Mesh {
@@ -89,14 +92,16 @@ impl Mesh {
         };
         let mut registry = Registry::new();
         registry.configure(vec![spec.clone()]);
+        let socket = SocketOptions { mark: 0 };
+        let taps = Arc::<Taps>::default();
         let settings =
-            ProxySettings { workers: 1, port: 0, socket: SocketOptions { mark: 0 }, limits };
+            ProxySettings { workers: 1, port: 0, socket, limits, taps: Arc::clone(&taps) };
         let originals: Arc<dyn OriginalDestinations> = Arc::new(Nowhere);
         let snapshots = registry.reader();
         let proxy = Proxy::start(&settings, &snapshots, &originals).unwrap();
         let namespace = Arc::new(Namespace::current().unwrap());
         proxy.open_explicit(namespace, vec![address]).await.unwrap();
-        Self { proxy, address, snapshots, registry, spec }
+        Self { proxy, address, snapshots, registry, spec, taps }
     }
 
     async fn connect(&self) -> TcpStream {

@@ -33,6 +33,7 @@ async fn only_who_was_redirected_is_served() {
         port,
         socket: SocketOptions { mark: 0 },
         limits: Limits::default(),
+        taps: Arc::default(),
     };
     let proxy = Proxy::start(&settings, &mesh.snapshots, &originals).unwrap();
     let opened = proxy.open(Arc::new(Namespace::current().unwrap())).await.unwrap();

@@ -18,14 +18,18 @@ fn parse(text: &str) -> HashMap<String, f64> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, of) = rest.split_once(' ').unwrap();
             assert_eq!(name, family);
-            assert!(["counter", "gauge"].contains(&of), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&of), "{line}");
             kind = of.to_owned();
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
             let expected =
                 if kind == "counter" { format!("{family}_total") } else { family.clone() };
-            assert_eq!(name, expected, "{line}");
+            let parts = ["_bucket", "_sum", "_count"].map(|part| family.clone() + part);
+            match kind.as_str() {
+                "histogram" => assert!(parts.iter().any(|part| part == name), "{line}"),
+                _ => assert_eq!(name, expected, "{line}"),
+            }
             labels(&series[name.len()..]);
             assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{line}");
         }
@@ -61,6 +65,8 @@ fn the_page_is_valid_and_complete() {
     page.counter(&REQUESTS, ["odd \"name\"\\\n{}", "1"], 1);
     page.gauge(&READY, [], 1.0);
     page.gauge(&RESPONSE_TIME, ["reviews", "9080", "10.1.0.5:9080"], 0.25);
+    let buckets = vec![(0.5, 3), (1.0, 0), (f64::INFINITY, 2)];
+    page.histogram(&RESPONSES, ["reviews", "9080"], Distribution { buckets, sum: 7.5 });
     page.process();
     let samples = parse(&page.text());
     assert_eq!(samples[r#"mesh_requests_total{service="reviews",port="9080"}"#], 7.0);
@@ -75,7 +81,16 @@ fn the_page_is_valid_and_complete() {
     );
     assert!(samples["mesh_resident_memory_bytes"] > 1e6);
     assert!(samples["mesh_open_descriptors"] >= 3.0);
-    assert_eq!(samples.len(), 6, "nothing that wasn't given: {samples:?}");
+    for (of, value) in [
+        ("bucket{le=\"0.5\",service=\"reviews\",port=\"9080\"}", 3.0),
+        ("bucket{le=\"1.0\",service=\"reviews\",port=\"9080\"}", 3.0),
+        ("bucket{le=\"+Inf\",service=\"reviews\",port=\"9080\"}", 5.0),
+        ("count{service=\"reviews\",port=\"9080\"}", 5.0),
+        ("sum{service=\"reviews\",port=\"9080\"}", 7.5),
+    ] {
+        assert_eq!(samples[&format!("mesh_response_seconds_{of}")], value, "{of}");
+    }
+    assert_eq!(samples.len(), 11, "nothing that wasn't given: {samples:?}");
 }
 
 #[test]

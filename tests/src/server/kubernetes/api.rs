@@ -41,7 +41,7 @@ pub struct Api {
     pub store: Store,
     pub faults: Faults,
     pub applied: Applied,
-    tokens: [(String, &'static str); 2],
+    tokens: Mutex<[(String, &'static str); 2]>,
     denied: Mutex<Denied>,
     seen: Mutex<Vec<Seen>>,
     interruptions: broadcast::Sender<Interruption>,
@@ -54,7 +54,7 @@ impl Api {
             store: Store::default(),
             faults: Faults::default(),
             applied: Applied::default(),
-            tokens: [(bearer(agent), rights::AGENT), (bearer(admin), rights::ADMIN)],
+            tokens: Mutex::new([(bearer(agent), rights::AGENT), (bearer(admin), rights::ADMIN)]),
             denied: Mutex::default(),
             seen: Mutex::default(),
             interruptions: broadcast::Sender::new(16),
@@ -63,9 +63,16 @@ impl Api {
 
     /// Who sends this `Authorization`.
     pub fn user(&self, authorization: &str) -> Result<&'static str, Failure> {
-        let known = self.tokens.iter().find(|(bearer, _)| bearer == authorization);
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tokens.iter().find(|(bearer, _)| bearer == authorization);
         let user = known.map(|(_, user)| *user);
         user.ok_or_else(|| Failure::new(401, "Unauthorized", "Unauthorized"))
+    }
+
+    /// The agent's from now on; the one before counts no more.
+    pub fn change_token(&self, agent: &str) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens[0].0 = format!("Bearer {agent}");
     }
 
     pub fn denied(&self) -> MutexGuard<'_, Denied> {

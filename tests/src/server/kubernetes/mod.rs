@@ -132,6 +132,30 @@ impl Kubernetes {
         Ok(path)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a kubelet mounts into the agent's pod.
+    pub fn service_account(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("serviceaccount");
+        fs::create_dir_all(&folder)?;
+        fs::copy(&self.authority, folder.join("ca.crt"))?;
+        fs::write(folder.join("namespace"), "mesh-system")?;
+        fs::write(folder.join("token"), AGENT_TOKEN)?;
+        Ok(folder)
+    }
+
+    /// As the kubelet does before a token expires: another one is in the file, and
+    /// the one before counts no more.
+    pub fn change_token(&self) -> Result<()> {
+        const NEXT: &str = "next-token-of-the-agent";
+        fs::write(self.folder.join("serviceaccount/token"), NEXT)?;
+        self.small()?.change_token(NEXT);
+        Ok(())
+    }
+
     /// Creates an object or replaces it, its status included. What is stored.
     pub fn apply(&self, object: &Value) -> Result<Value> {
         let key = write::key_of(object).map_err(|failure| anyhow!(failure.message))?;
@@ -166,6 +190,18 @@ impl Kubernetes {
         match &self.server {
             Server::Real(real) => real.get(&key),
             Server::Small(small) => Ok(small.api.store.get(&key).map(|object| (*object).clone())),
+        }
+    }
+
+    /// All objects of a resource in a namespace.
+    pub fn list(&self, resource: &str, namespace: &str) -> Result<Vec<Value>> {
+        let resource = named(resource)?;
+        match &self.server {
+            Server::Real(real) => real.list(resource, namespace),
+            Server::Small(small) => {
+                let listed = small.api.store.list(resource, Some(namespace));
+                Ok(listed.objects.iter().map(|object| (**object).clone()).collect())
+            }
         }
     }
 

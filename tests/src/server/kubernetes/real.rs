@@ -202,6 +202,12 @@ impl Real {
         self.client.must(&Method::DELETE, &path, (JSON, &Value::Null)).map(drop)
     }
 
+    pub fn list(&self, resource: &Resource, namespace: &str) -> Result<Vec<Value>> {
+        let path = resource.path(Some(namespace));
+        let list = self.client.must(&Method::GET, &path, (JSON, &Value::Null))?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
     pub fn get(&self, key: &Key) -> Result<Option<Value>> {
         let (status, object) = self.client.ask(&Method::GET, &path(key), (JSON, &Value::Null))?;
         ensure!(status == 200 || status == 404, "{}: {status}: {object}", path(key));

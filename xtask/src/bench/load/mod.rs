@@ -57,8 +57,12 @@ impl Target {
     /// Runs a load generator in the client's pod, on the clients' cores, and
     /// returns what it printed.
     fn run(&self, cores: &Cores, line: &str) -> Result<String> {
+        self.run_words(cores, &line.split(' ').collect::<Vec<_>>())
+    }
+
+    fn run_words(&self, cores: &Cores, words: &[&str]) -> Result<String> {
         let mut command = self.client.command("taskset")?;
-        command.args(["-c", &cores.clients]).args(line.split(' '));
+        command.args(["-c", &cores.clients]).args(words);
         text(command)
     }
 }

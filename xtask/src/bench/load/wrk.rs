@@ -28,16 +28,18 @@ impl Wrk {
     pub fn run(&self, target: &Target, cores: &Cores, seconds: u32) -> Result<Outcome> {
         let script = target.client.file("summary.lua", SUMMARY)?;
         let threads = cores.client_threads.min(self.connections);
-        let mut line = format!(
-            "wrk -t{threads} -c{} -d{seconds}s --timeout 10s -s {} ",
+        let line = format!(
+            "wrk -t{threads} -c{} -d{seconds}s --timeout 10s -s {} {}",
             self.connections,
-            script.display()
+            script.display(),
+            target.url(self.path)
         );
+        let mut words: Vec<&str> = line.split(' ').collect();
         if self.close {
-            line.push_str("-H Connection:close ");
+            // Without the space wrk leaves it out, and says nothing.
+            words.extend(["-H", "Connection: close"]);
         }
-        line.push_str(&target.url(self.path));
-        parse(&target.run(cores, &line)?)
+        parse(&target.run_words(cores, &words)?)
     }
 }
 

@@ -5,7 +5,7 @@ pub mod haproxy;
 pub mod install;
 pub mod nginx;
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -37,15 +37,15 @@ impl Peer {
 /// What a peer in a pod proxies for: the servers behind each kind of traffic.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    pub servers: Vec<Pod>,
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 impl Upstream {
     /// `address:port` of all that answer this kind.
     pub fn of(&self, kind: Kind) -> Vec<(String, u16)> {
         let port = kind.server_port();
-        let servers = &self.servers[..kind.servers()];
-        servers.iter().map(|pod| (pod.ip4.to_string(), port)).collect()
+        let addresses = &self.addresses[..kind.servers()];
+        addresses.iter().map(|address| (address.to_string(), port)).collect()
     }
 }
 

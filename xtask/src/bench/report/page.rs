@@ -72,14 +72,15 @@ const METHOD: &str = "
 
 - Rounds are interleaved: every contender once, then every contender again. A number is the median
   of its rounds; `±` is half the distance from the lowest to the highest.
-- Servers are three nginx with one worker each (iperf3 and sockperf for what isn't HTTP), in pods of
-  their own. Load comes from wrk, h2load, iperf3 and sockperf. Everything is pinned as said above,
-  the same for all.
-- `direct` calls one of these servers by its address. `kube-proxy's iptables` goes through the
+- The server is an nginx with one worker (iperf3 and sockperf for what isn't HTTP), in a pod with
+  three addresses: three instances to those who balance, one process to the scheduler, so that
+  balancing isn't measured by its time slices. Load comes from wrk, h2load, iperf3 and sockperf.
+  Everything is pinned as said above, the same for all.
+- `direct` calls the server by one of its addresses. `kube-proxy's iptables` goes through the
   chains that kube-proxy writes, in the client's namespace. `our kernel path` leads to servers that
   nobody captures, as on another node; `one node` to captured ones. `our proxy path` is the agent.
 - Explicit peers listen on the loopback address in the client's pod. The sidecar is an Envoy in the
-  client's pod to which iptables REDIRECT leads; the pair has another one in each server's pod, in
+  client's pod to which iptables REDIRECT leads; the pair has another one in the server's pod, in
   plain text, without mTLS.
 - Peers have their best settings: no access log, kept connections to servers, as many workers as
   cores, no request ids, no limits that answer for them.
