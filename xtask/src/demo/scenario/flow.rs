@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
     Overload, Pod, eventually,
     server::{Mood, wait_for_port},
@@ -98,11 +98,16 @@ fn bandwidth(play: &Play, report: &mut Report, service: &str, path: &str, way: &
             format!("iperf3 -J -c {address} -p 80 -O 1 -t 5 -l 16K -P {connections}{reverse}");
         report::command(&play.client.name, &line);
         // The server takes a moment to be done with the last run.
-        let printed = eventually("iperf3's server to be free", || play.client.shell(&line))?;
-        let value: Value = serde_json::from_str(&printed).context("iperf3 printed no JSON")?;
+        let value = eventually("iperf3's server to be free", || {
+            let printed = play.client.shell(&line)?;
+            let value: Value = serde_json::from_str(&printed).context("iperf3 printed no JSON")?;
+            // It may say so and succeed.
+            ensure!(value["error"].is_null(), "{value}");
+            Ok(value)
+        })?;
         let rate = |one: &Value| Some(one["bits_per_second"].as_f64()? / 8.0 / f64::from(1 << 20));
         let end = &value["end"];
-        let total = rate(&end["sum_received"]).with_context(|| printed.clone())?;
+        let total = rate(&end["sum_received"]).with_context(|| value.to_string())?;
         let each = end["streams"].as_array().into_iter().flatten();
         let each: Vec<f64> = each.filter_map(|stream| rate(&stream["receiver"])).collect();
         let least = each.iter().copied().fold(f64::INFINITY, f64::min) * each.len() as f64;
