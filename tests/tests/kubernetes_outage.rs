@@ -84,6 +84,7 @@ fn the_api_server_is_gone_for_a_while() -> Result<()> {
     scene.until(&agent, &["one"])?;
     let watch = watch_of(&agent, "endpointslices")?;
     ensure!(watch["state"] == "stale" && watch["objects"] == 1, "{watch}");
+    ensure!(watch["ageMs"].is_number(), "when it was heard is known too: {watch}");
     let host = "http://web.shop/";
     ensure!(scene.client.curl([host])?.trim() == "one", "its hostname is known too");
 

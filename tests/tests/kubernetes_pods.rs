@@ -59,10 +59,25 @@ impl Node {
     }
 
     fn pod(&self, name: &str, class: Class, labels: &Value) -> Result<KubePod> {
-        let created = self.api.apply(&KubePod::created(name, NODE, labels))?;
+        self.edited_pod(name, class, labels, |_| ())
+    }
+
+    /// [`Node::pod`] whose object says something else, too.
+    fn edited_pod(
+        &self,
+        name: &str,
+        class: Class,
+        labels: &Value,
+        edit: impl Fn(&mut Value),
+    ) -> Result<KubePod> {
+        let mut created = KubePod::created(name, NODE, labels);
+        edit(&mut created);
+        let created = self.api.apply(&created)?;
         let uid = created["metadata"]["uid"].as_str().context("no uid")?;
         let pod = self.kubepods.pod(&self.world, name, class, uid)?;
-        self.label(&pod, labels)?;
+        let mut object = pod.object(NODE, labels);
+        edit(&mut object);
+        self.api.apply(&object)?;
         Ok(pod)
     }
 
@@ -293,6 +308,31 @@ fn a_kubelet_may_come_after_the_agent() -> Result<()> {
     eventually("the pod to be captured", || node.is_captured(&pod.pod))?;
     let status = agent.json(["status"])?;
     assert!(!status["degraded"].to_string().contains("no pod is captured"), "{status}");
+    Ok(())
+}
+
+/// Although each of them, or its namespace, has the label.
+#[test]
+fn some_pods_are_left_alone_whatever_their_labels_say() -> Result<()> {
+    let node = Node::new("kubeleft", Driver::Systemd)?;
+    node.kubepods.create()?;
+    let pod =
+        |name, edit: &dyn Fn(&mut Value)| node.edited_pod(name, Class::Burstable, &wanted(), edit);
+    let host = pod("host", &|object| object["spec"]["hostNetwork"] = true.into())?;
+    let out = pod("out", &|object| {
+        object["metadata"]["annotations"] = json!({"mesh.dev/capture": "false"});
+    })?;
+    let done = pod("done", &|object| object["status"] = json!({"phase": "Succeeded"}))?;
+    let plain = pod("plain", &|_| ())?;
+    let agent = node.agent()?;
+    eventually("the plain pod to be captured", || node.is_captured(&plain.pod))?;
+    for (pod, why) in [(&host, "host's network"), (&out, "annotation"), (&done, "finished")] {
+        node.is_left_alone(&pod.pod)?;
+        let from = pod.full_name();
+        let told = agent.output(["explain", "10.96.0.20:80", "--from", &from])?;
+        let text = String::from_utf8_lossy(&told.stdout);
+        ensure!(told.status.code() == Some(1) && text.contains(why), "{from}: {text}");
+    }
     Ok(())
 }
 
