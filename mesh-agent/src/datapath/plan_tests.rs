@@ -93,14 +93,20 @@ fn apply(contents: &mut Contents, operation: &Operation) {
 
 fn assert_whole(contents: &Contents) {
     for (key, frontend) in &contents.frontends {
+        assert!(contents.services.contains(&frontend.service));
+        assert!(contents.policies.contains_key(&frontend.service));
+        // Without slots nothing is looked up. After a change that failed halfway
+        // its generation may be another key's next one.
+        if frontend.slots == 0 {
+            assert_eq!(frontend.backends, 0);
+            continue;
+        }
         let row = contents.slots.get(&(frontend.set, frontend.generation));
         let slots = row.map_or(0, |row| row.slots.len());
         assert_eq!(slots, frontend.slots as usize, "{key:?} {frontend:?}");
         assert_eq!(row.map_or(0, Row::backends), frontend.backends, "{key:?} {frontend:?}");
         let hashed = frontend.algorithm == frontend::algorithm::CONSISTENT_HASH;
-        assert_eq!(row.is_some_and(|row| row.chunks == CHUNKS), hashed && slots > 0);
-        assert!(contents.services.contains(&frontend.service));
-        assert!(contents.policies.contains_key(&frontend.service));
+        assert_eq!(row.is_some_and(|row| row.chunks == CHUNKS), hashed);
     }
 }
 

@@ -193,7 +193,7 @@ fn redirects() {
     assert_eq!(at(&path, "/a", None), None);
     let port = model::Redirect { scheme: Some("https".into()), port: Some(443), ..to };
     assert_eq!(at(&port, "/", Some("x")).unwrap(), "https://x/");
-    assert_eq!(Redirect::new(&port).status, 302);
+    assert_eq!(Redirect::new(&port, &[]).status, 302);
 }
 
 #[test]
@@ -363,6 +363,6 @@ proptest! {
         }
         let head = request.into_parts().0;
         let _ = routes.find(&head);
-        let _ = Redirect::new(&to).location(&head);
+        let _ = Redirect::new(&to, &[]).location(&head);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{check, parse, service};
 use crate::model::{
-    Filter, HeaderMatch, PathMatch, Redirect, RetryOn, Route, RouteMatch, ValueMatch,
+    Filter, HeaderMatch, PathMatch, PathRewrite, Redirect, RetryOn, Route, RouteMatch, ValueMatch,
 };
 
 const OTHER: &str =
@@ -103,7 +103,7 @@ fn filters() {
         scheme: Some("https".into()),
         host: Some("a.example".into()),
         port: Some(8443),
-        path: Some("/new".into()),
+        path: Some(PathRewrite::Full("/new".into())),
         status: 301,
     };
     assert_eq!(*to, expected);
