@@ -52,8 +52,8 @@ fn try_send<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
     let flow = flow::<F>(ctx, &frontend, cookie)?;
     let key = ReverseKey { cookie, from: flow.address, zero: 0 };
     // Written only when missing: most datagrams follow others.
-    if REVERSE.get_ptr(&key).is_none() {
-        let _ = REVERSE.insert(&key, &destination, 0);
+    if REVERSE.get_ptr(key).is_none() {
+        let _ = REVERSE.insert(key, destination, 0);
     }
     if !F::write(ctx, &flow.address) {
         return Err(Reason::NoBackend);
@@ -74,7 +74,7 @@ fn flow<F: Family>(
 ) -> Result<Flow, Reason> {
     let key = FlowKey { cookie, service: frontend.service, zero: 0 };
     // SAFETY: copied at once; only this socket's sends write it.
-    let known = unsafe { FLOWS.get(&key) }.copied();
+    let known = unsafe { FLOWS.get(key) }.copied();
     if let Some(flow) = known
         && flow.set == frontend.set
         && (flow.generation == frontend.generation || BACKENDS.get_ptr(flow.backend).is_some())
@@ -96,7 +96,7 @@ fn flow<F: Family>(
         generation: frontend.generation,
     };
     // Where it can't be kept, the next datagram is balanced anew.
-    let _ = FLOWS.insert(&key, &flow, 0);
+    let _ = FLOWS.insert(key, flow, 0);
     Ok(flow)
 }
 

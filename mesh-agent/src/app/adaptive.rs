@@ -165,7 +165,7 @@ mod tests {
             limits.push(limit);
         }
         let settled = &limits[300..];
-        let mean = settled.iter().sum::<u32>() as f64 / settled.len() as f64;
+        let mean = f64::from(settled.iter().sum::<u32>()) / settled.len() as f64;
         // Where limit = gradient · limit + √limit: between 6 and 7.
         assert!((5.0..=8.0).contains(&mean), "{mean}: {settled:?}");
         // For two intervals after a quiet time it is higher: nothing queued then.
