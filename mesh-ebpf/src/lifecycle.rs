@@ -51,6 +51,10 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
     {
         return 1;
     }
+    // Of a connection's states only the last one says anything.
+    if op == BPF_SOCK_OPS_STATE_CB && load!(ctx, __bindgen_anon_1.args[1]) != BPF_TCP_CLOSE {
+        return 1;
+    }
     // SAFETY: as in `load!`.
     let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     if sk.is_null() {
@@ -68,9 +72,7 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
             }
             return 1;
         }
-        BPF_SOCK_OPS_STATE_CB if load!(ctx, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
-            pace::closed(ctx, sk);
-        }
+        BPF_SOCK_OPS_STATE_CB => pace::closed(ctx, sk),
         _ => {}
     }
     let Some(socket) = storage::get(sk) else { return 1 };
@@ -78,11 +80,7 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
         BPF_SOCK_OPS_TCP_CONNECT_CB => syn_sent(ctx, socket),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx, sk, socket),
         BPF_SOCK_OPS_TIMEOUT_INIT => repeat_syn(ctx, socket),
-        _ => {
-            if load!(ctx, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE {
-                closed(ctx, socket);
-            }
-        }
+        _ => closed(ctx, socket),
     }
     1
 }
