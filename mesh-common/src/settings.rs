@@ -28,21 +28,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether connections are to be reported: somebody watches them, or the
-    /// access log is on.
-    #[inline(always)]
-    pub fn reports_closes(&self, now_ns: u64) -> bool {
-        self.is_tapped(now_ns) || self.log_level >= DEBUG
-    }
-
+    /// Whether each connection is to be reported.
     #[inline(always)]
     pub fn is_tapped(&self, now_ns: u64) -> bool {
         now_ns < self.tapped_until_ns
     }
 }
-
-/// As `log::Level`.
-const DEBUG: u32 = 4;
 
 crate::plain_bytes!(Settings);
 
@@ -53,10 +44,9 @@ mod tests {
     #[test]
     fn reports_end_with_the_one_who_watches() {
         let settings = Settings { tapped_until_ns: 10, ..Settings::default() };
-        assert!(settings.is_tapped(9) && settings.reports_closes(9));
-        assert!(!settings.is_tapped(10) && !settings.reports_closes(10));
+        assert!(settings.is_tapped(9));
+        assert!(!settings.is_tapped(10));
         assert!(!Settings::default().is_tapped(0));
-        assert!(Settings { log_level: DEBUG, ..Settings::default() }.reports_closes(10));
     }
 
     #[test]

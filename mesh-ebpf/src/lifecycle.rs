@@ -254,7 +254,7 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     let seen = Seen::read(ctx, now.saturating_sub(socket.opened_ns));
-    if report::closes(now) {
+    if report::tapped(now) {
         let client = client(ctx);
         let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
         report(if failed { kind::FAILED } else { kind::CLOSED }, NO_WAKEUP, |event| {

@@ -31,9 +31,3 @@ pub fn report(kind: u32, wakeup: u64, fill: impl FnOnce(&mut Event)) {
 pub fn tapped(now: u64) -> bool {
     SETTINGS.get(0).is_some_and(|settings| settings.is_tapped(now))
 }
-
-/// Whether closes are to be reported.
-#[inline(always)]
-pub fn closes(now: u64) -> bool {
-    SETTINGS.get(0).is_some_and(|settings| settings.reports_closes(now))
-}

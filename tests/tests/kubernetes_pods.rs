@@ -253,6 +253,16 @@ fn a_label_counts_at_once_and_leaves_connections_alone() -> Result<()> {
     }
     assert!(metrics.contains("mesh_captured_pods{namespace=\"default\"} 1.0\n"), "{metrics}");
 
+    agent.ask(["logs", "--level", "info,mesh_agent::access=debug"])?;
+    eventually("the access log to name the pod", || {
+        proxied.ask()?;
+        let log = agent.log();
+        let line = log.lines().find(|line| line.contains("default/web-1"));
+        let line = line.context("no line of this pod")?;
+        ensure!(line.contains("web-1-account") && line.contains("status=200"), "{line}");
+        Ok(())
+    })?;
+
     node.label(&pod, &json!({}))?;
     eventually("the pod to be let go", || node.is_left_alone(&pod.pod))?;
     for held in [&mut direct, &mut kernel, &mut proxied] {

@@ -27,7 +27,6 @@ use crate::{
     admin::{AgentState, ControlError},
     discovery::{Discovery, Memory},
     dns::{Dns, DnsSettings},
-    kubernetes::Pod,
     model::Settings,
     net::{Namespace, OriginalDestinations, SocketOptions},
     proxy::{Proxy, ProxySettings},
@@ -222,13 +221,6 @@ impl Agent {
     pub fn publish_namespaces(&self, mut tracked: Vec<Tracked>, refused: Vec<String>) {
         tracked.sort_by_key(|tracked| tracked.namespace.cookie());
         self.namespaces.store(Arc::new((tracked, refused)));
-    }
-
-    /// Whose a network namespace is, on Kubernetes.
-    pub fn pod_in(&self, cookie: u64) -> Option<Arc<Pod>> {
-        let namespaces = self.namespaces();
-        let found = namespaces.0.binary_search_by_key(&cookie, |it| it.namespace.cookie()).ok()?;
-        namespaces.0[found].pod.clone()
     }
 
     /// What was discovered and isn't in force.

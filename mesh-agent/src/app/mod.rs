@@ -1,6 +1,7 @@
 //! Constructs the components, connects them, and ends them: the only place
 //! that knows them all.
 
+mod access;
 mod adaptive;
 mod agent;
 mod candidates;

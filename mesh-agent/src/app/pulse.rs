@@ -77,12 +77,10 @@ fn take_in(event: Event, missing: &mpsc::Sender<Missing>, agent: &Agent) {
             tap::report(agent, &record, Some((Ended::Refused, Some(why))));
         }
         Event::Closed(record) => {
-            log_access(agent, &record, "closed");
             let ended = if record.reset == 0 { Ended::Closed } else { Ended::Reset };
             tap::report(agent, &record, Some((ended, None)));
         }
         Event::Failed(record) => {
-            log_access(agent, &record, "connect failed");
             tap::report(agent, &record, Some((Ended::Failed, Some("connect-failed"))));
         }
         Event::Ejected(record) => {
@@ -132,26 +130,5 @@ fn log_health(agent: &Agent, record: &Record, why: Option<Cause>, what: &'static
         cause = why.map(Cause::text),
         exile_ms = record.duration_ns / 1_000_000,
         "{what}"
-    );
-}
-
-/// The access log of the kernel path.
-fn log_access(agent: &Agent, record: &Record, outcome: &'static str) {
-    if !tracing::enabled!(target: "mesh_agent::access", tracing::Level::DEBUG) {
-        return;
-    }
-    let service = agent.kernel().and_then(|kernel| kernel.tables().port_of(record.service));
-    tracing::debug!(
-        target: "mesh_agent::access",
-        service = service.map(|(name, ..)| name.to_string()),
-        original = %record.original.to_socket_addr(),
-        instance = %record.backend_address.to_socket_addr(),
-        pid = record.pid,
-        pod = agent.pod_in(record.netns).map(|pod| pod.to_string()),
-        duration_us = record.duration_ns / 1000,
-        sent = record.bytes_sent,
-        received = record.bytes_received,
-        rtt_us = record.srtt_us,
-        outcome
     );
 }

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    adaptive,
+    access, adaptive,
     agent::Agent,
     descriptors, discovery, health,
     kubernetes::{self, Kubernetes},
@@ -101,6 +101,7 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(kubernetes::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(removal::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(adaptive::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(access::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(health::run(Arc::clone(&agent), checker, stop.clone()));
     if let Some(mut feeds) = feeds {
         let tracker = namespaces::Tracker::new(Arc::clone(&agent));
