@@ -210,7 +210,7 @@ fn labelled_pods_are_captured(name: &str, driver: Driver) -> Result<()> {
     let above = node.kubepods.path.display().to_string();
     let hooks = status["hooks"].as_array().context("a list of hooks")?;
     let here = |hook: &&Value| hook["cgroup"] == above && hook["ok"] == true;
-    assert_eq!(hooks.iter().filter(here).count(), 9, "{status}");
+    assert_eq!(hooks.iter().filter(here).count(), 10, "{status}");
     let reasons = status["reasons"].as_array().context("a list of reasons")?;
     let passed = reasons.iter().find(|reason| reason["name"] == "pod-not-captured");
     assert!(passed.is_some_and(|reason| reason["count"].as_u64() > Some(0)), "{status}");
@@ -257,8 +257,8 @@ fn a_label_counts_at_once_and_leaves_connections_alone() -> Result<()> {
     eventually("the access log to name the pod", || {
         proxied.ask()?;
         let log = agent.log();
-        let line = log.lines().find(|line| line.contains("default/web-1"));
-        let line = line.context("no line of this pod")?;
+        let mut lines = log.lines().filter(|line| line.contains("mesh_agent::access"));
+        let line = lines.find(|line| line.contains("default/web-1")).context("no line of it")?;
         ensure!(line.contains("web-1-account") && line.contains("status=200"), "{line}");
         Ok(())
     })?;
