@@ -83,6 +83,8 @@ const OBSTACLES: &str = "
   knows nothing but an address; and it has hooks of its own in the kernel.
 - **Memory**: most of an idle agent's are pages of its program that have been used once, shared with
   the page cache; its heap is below 3 MiB.
+- **Many instances**: known, and not mended yet: what the agent holds of each instance is 4 KiB, and
+  something periodic goes over all of them, which also holds up a change now and then.
 - **Captured pods**: namespaces are looked for once per second, which costs what is measured here.
 ";
 
