@@ -269,9 +269,10 @@ impl Agent {
     pub async fn put_into_force(
         &self,
         old: &Settings,
-        new: Settings,
+        mut new: Settings,
         patience: Duration,
     ) -> Result<(), ControlError> {
+        new.keep(old);
         let sources = self.discovery.prepare(&new.services);
         sources.first_outcomes(patience).await;
         let mut registry = self.registry.lock().await;

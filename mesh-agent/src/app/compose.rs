@@ -2,11 +2,12 @@
 //! Pure.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     net::IpAddr,
+    sync::Arc,
 };
 
-use crate::model::{ServiceName, ServiceSpec, Transport};
+use crate::model::{Policy, ServiceName, ServiceSpec, Transport};
 
 /// What only one service can have, with who has it.
 #[derive(Default)]
@@ -19,23 +20,42 @@ struct Claims {
 /// All of the file's services, and those of the cluster that claim nothing of
 /// theirs; the rest is left out whole, each with the reason in words.
 pub(super) fn compose(
-    file: &[ServiceSpec],
+    file: &[Arc<ServiceSpec>],
     cluster: Vec<ServiceSpec>,
-) -> (Vec<ServiceSpec>, Vec<String>) {
+) -> (Vec<Arc<ServiceSpec>>, Vec<String>) {
     let mut claims = Claims::default();
     file.iter().for_each(|service| claims.take(service));
     let mut services = file.to_vec();
     let mut left_out = Vec::new();
+    let mut policies = Policies::default();
     services.reserve(cluster.len());
-    for service in cluster {
+    for mut service in cluster {
         if let Some(why) = claims.conflict(&service) {
             left_out.push(format!("the cluster's service {} is left out: {why}", service.name));
             continue;
         }
         claims.take(&service);
-        services.push(service);
+        policies.share(&mut service.policy);
+        services.push(Arc::new(service));
     }
     (services, left_out)
+}
+
+/// The last few policies: most services have the same one, which is held once.
+#[derive(Default)]
+struct Policies(VecDeque<Arc<Policy>>);
+
+impl Policies {
+    const LAST: usize = 8;
+
+    fn share(&mut self, policy: &mut Arc<Policy>) {
+        if let Some(same) = self.0.iter().find(|one| *one == policy) {
+            *policy = Arc::clone(same);
+            return;
+        }
+        self.0.truncate(Self::LAST - 1);
+        self.0.push_front(Arc::clone(policy));
+    }
 }
 
 impl Claims {
@@ -77,7 +97,7 @@ fn frontends(service: &ServiceSpec) -> impl Iterator<Item = (IpAddr, u16, Transp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OnAgentFailure, PathChoice, Policy, Port, Protocol};
+    use crate::model::{OnAgentFailure, PathChoice, Port, Protocol};
 
     fn service(name: &str, address: &str, hostname: &str) -> ServiceSpec {
         ServiceSpec {
@@ -90,7 +110,7 @@ mod tests {
             static_instances: Vec::new(),
             sources: Vec::new(),
             routes: Vec::new(),
-            policy: Policy::default(),
+            policy: Arc::default(),
         }
     }
 
@@ -105,7 +125,7 @@ mod tests {
             // Two of the cluster's: the first stays.
             service("e.default", "10.96.0.4", "e"),
         ];
-        let (services, left_out) = compose(&file, cluster);
+        let (services, left_out) = compose(&file.map(Arc::new), cluster);
         let names: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
         assert_eq!(names, ["a", "d.default"]);
         let expected = [

@@ -18,10 +18,11 @@ use super::agent::Agent;
 use crate::{
     model::{OnRemoval, Protocol, Transport},
     net::{Namespace, SocketKind, destroy},
-    registry::{ServicePort, Snapshot},
+    registry::{Difference, PortKey, ServicePort, Snapshot},
 };
 
-/// How often ejections are looked at; changes of the snapshot wake us at once.
+/// How often who has left is looked at; a change of the snapshot wakes us at
+/// once, and an ejection makes one.
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// The port of an instance that left, and the kernel's number of it.
@@ -34,19 +35,22 @@ struct Stay {
 pub(super) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut departures = Departures::new();
     let mut changes = agent.watch_generation().await;
+    let mut before = Arc::<Snapshot>::default();
     loop {
+        let snapshot = agent.snapshots.load();
+        let unseen = snapshot.generation != before.generation;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(PERIOD), if unseen || departures.is_waiting() => {}
             // The registry lives as long as the agent.
             _ = changes.changed() => {}
         }
         let snapshot = agent.snapshots.load();
-        if !is_in_force(&agent, &snapshot) {
-            continue;
-        }
         let now = Instant::now();
-        departures.observe(now, present(&agent, &snapshot));
+        if is_in_force(&agent, &snapshot) {
+            departures.observe(now, present(&agent, &snapshot.since(&before)));
+            before = Arc::clone(&snapshot);
+        }
         let due = departures.due(now);
         if due.is_empty() {
             continue;
@@ -64,19 +68,27 @@ fn is_in_force(agent: &Agent, snapshot: &Snapshot) -> bool {
     agent.kernel().is_none_or(|kernel| kernel.tables().generation() == snapshot.generation)
 }
 
-/// The instances whose removal would end connections.
-fn present(agent: &Agent, snapshot: &Snapshot) -> Present<Stay> {
+/// The instances, of the ports that differ, whose removal would end connections.
+fn present(agent: &Agent, difference: &Difference<'_>) -> HashMap<PortKey, Present<Stay>> {
     let tables = agent.kernel().map(super::kernel::Kernel::tables);
-    let mut present = HashMap::new();
-    for port in snapshot.ports().filter(|port| port.policy.on_removal != OnRemoval::Keep) {
+    let closes = |port: &Arc<ServicePort>| port.policy.on_removal != OnRemoval::Keep;
+    let left = difference.left.iter().flat_map(|service| &service.ports);
+    let mut changed: HashMap<_, _> =
+        left.filter(|port| closes(port)).map(|port| (port.key(), HashMap::new())).collect();
+    for port in difference.came.iter().flat_map(|service| &service.ports) {
         let key = port.key();
-        let id = tables.as_ref().and_then(|tables| tables.port_id(&key));
-        for endpoint in port.endpoints.iter().filter(|endpoint| !endpoint.health.is_ejected()) {
-            let stay = Stay { port: Arc::clone(port), id };
-            present.insert((key.clone(), endpoint.address), (port.policy.on_removal, stay));
+        // Those of one that keeps from now on are still there.
+        if !closes(port) && !changed.contains_key(&key) {
+            continue;
         }
+        let id = tables.as_ref().and_then(|tables| tables.port_id(&key));
+        let there = port.endpoints.iter().filter(|endpoint| !endpoint.health.is_ejected());
+        let stay = Stay { port: Arc::clone(port), id };
+        let there =
+            there.map(|endpoint| (endpoint.address, (port.policy.on_removal, stay.clone())));
+        changed.insert(key, there.collect());
     }
-    present
+    changed
 }
 
 /// Ends all connections of the instances that are due; tells how many.

@@ -1,8 +1,16 @@
 //! Watches the configuration file and reloads when it changes.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use notify::{RecursiveMode, Watcher};
+use notify::{
+    Event, EventKind, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +46,12 @@ pub(super) async fn config(agent: Arc<Agent>, stop: CancellationToken) {
     }
 }
 
-async fn read(agent: &Agent) -> Option<Vec<u8>> {
-    tokio::fs::read(agent.config_path()).await.ok()
+/// What its content comes to: the file may be long, and stays in nobody's memory.
+async fn read(agent: &Agent) -> Option<u64> {
+    let content = tokio::fs::read(agent.config_path()).await.ok()?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&content);
+    Some(hasher.finish())
 }
 
 /// Watches the folder, not the file: editors and Kubernetes' config maps put a
@@ -47,10 +59,18 @@ async fn read(agent: &Agent) -> Option<Vec<u8>> {
 fn watcher(path: &PathBuf, changed: mpsc::Sender<()>) -> anyhow::Result<impl Watcher + use<>> {
     let path = std::path::absolute(path)?;
     let folder = path.parent().unwrap_or(&path).to_owned();
-    let mut watcher = notify::recommended_watcher(move |_| {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // Who looks at the file changes nothing: we do so ourselves.
+        if event.is_ok_and(|event| event.kind.is_access() && !is_written(event.kind)) {
+            return;
+        }
         // Full: a change is already waiting to be looked at.
         let _ = changed.try_send(());
     })?;
     watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+fn is_written(kind: EventKind) -> bool {
+    kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::*;
 use crate::{
@@ -197,7 +197,7 @@ fn settings() -> Settings {
         static_instances: Vec::new(),
         sources: Vec::new(),
         routes: Vec::new(),
-        policy: Policy::default(),
+        policy: Arc::default(),
     };
     Settings {
         capture: Capture {
@@ -210,7 +210,7 @@ fn settings() -> Settings {
         limits: Limits::default(),
         locality: Locality::default(),
         kubernetes: crate::model::Kubernetes::default(),
-        services: vec![service],
+        services: vec![Arc::new(service)],
     }
 }
 

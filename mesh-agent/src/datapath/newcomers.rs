@@ -96,8 +96,8 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            Instance, Locality, OnAgentFailure, PathChoice, Policy, Port, Protocol, ServiceName,
-            ServiceSpec, SlowStart, Weight,
+            Instance, OnAgentFailure, PathChoice, Policy, Port, Protocol, ServiceName, ServiceSpec,
+            SlowStart, Weight,
         },
         registry::Registry,
     };
@@ -116,7 +116,7 @@ mod tests {
                     address: [10, 1, 0, number].into(),
                     port: None,
                     weight: Weight(1),
-                    locality: Locality::default(),
+                    locality: Arc::default(),
                     priority,
                     labels: Arc::default(),
                     serves: Default::default(),
@@ -124,7 +124,7 @@ mod tests {
                 .collect(),
             sources: Vec::new(),
             routes: Vec::new(),
-            policy: policy.clone(),
+            policy: policy.clone().into(),
         }
     }
 

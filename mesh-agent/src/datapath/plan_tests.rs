@@ -7,14 +7,14 @@ use std::num::NonZeroU16;
 
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::{
     super::{planner::Planner as Incremental, row::CHUNKS},
     *,
 };
 use crate::{
-    model::{
-        Instance, Locality, PathChoice, Policy, Port, Protocol, ServiceName, ServiceSpec, Weight,
-    },
+    model::{Instance, PathChoice, Port, Protocol, ServiceName, ServiceSpec, Weight},
     registry::{Registry, Snapshot},
 };
 
@@ -35,7 +35,7 @@ fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> S
         port: NonZeroU16::new(8080),
         serves: None,
         weight: Weight(weight),
-        locality: Locality::default(),
+        locality: Arc::default(),
         priority: 0,
         labels: std::sync::Arc::default(),
     };
@@ -51,7 +51,7 @@ fn service(index: u8, ports: u8, addresses: &[u8], instances: &[(u8, u16)]) -> S
         static_instances: instances.iter().map(instance).collect(),
         sources: Vec::new(),
         routes: Vec::new(),
-        policy: Policy::default(),
+        policy: Arc::default(),
     }
 }
 
@@ -286,7 +286,7 @@ fn both_paths_count_the_same_tier() {
                 port: NonZeroU16::new(8080),
                 serves: None,
                 weight: Weight(u16::from(n != 5 || bit(0))),
-                locality: Locality::default(),
+                locality: Arc::default(),
                 priority: u16::from(n % 2),
                 labels: std::sync::Arc::default(),
             })

@@ -349,18 +349,13 @@ impl Tables {
     /// Corrects the numbers of ejected backends, which the hooks count: a
     /// backend that is removed, drained or found unhealthy while it is ejected
     /// takes nothing off.
+    ///
+    /// Looks only at services of which any backend was ever ejected: there may
+    /// be a hundred thousand backends, and whoever wants a change waits for this.
     fn count_ejected(&mut self) -> Result<(), aya::maps::MapError> {
-        let mut ejected = StdHashMap::<TierKey, u64>::new();
-        for (_, backend) in self.backends.iter().flatten() {
-            let address = backend.address.to_socket_addr();
-            if backend.ejected_until_ns != 0 && self.planner.would_serve(backend.service, address) {
-                let key = TierKey { service: backend.service, tier: backend.tier.into() };
-                *ejected.entry(key).or_default() += 1;
-            }
-        }
         let mut wrong = StdHashMap::new();
         for (key, count) in self.tiers.iter().flatten() {
-            let right = ejected.get(&key).copied().unwrap_or(0);
+            let right = self.ejected(&key);
             if count != right {
                 wrong.insert(key, (count, right));
             }
@@ -373,6 +368,17 @@ impl Tables {
         }
         self.miscounted = wrong;
         Ok(())
+    }
+
+    /// The backends of a tier that are ejected and would be picked from else.
+    fn ejected(&self, key: &TierKey) -> u64 {
+        let backends = self.backends_of(key.service).into_iter();
+        let ejected = backends.filter(|(_, backend)| {
+            u32::from(backend.tier) == key.tier
+                && backend.ejected_until_ns != 0
+                && self.planner.would_serve(key.service, backend.address.to_socket_addr())
+        });
+        ejected.count() as u64
     }
 }
 

@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::task::Report;
-use crate::model::{DnsRecord, HttpFormat, Instance, Locality, ServiceName, Source, Weight};
+use crate::model::{
+    DnsRecord, HttpFormat, Instance, Locality, ServiceName, Source, Weight, labels,
+};
 
 /// Raised when the file's content changes its meaning: another version's is
 /// not read.
@@ -190,7 +192,7 @@ fn read(path: &Path) -> io::Result<Option<Memory>> {
 
 impl From<&Instance> for Kept {
     fn from(instance: &Instance) -> Self {
-        let Locality { cloud, region, zone, node } = instance.locality.clone();
+        let Locality { cloud, region, zone, node } = (*instance.locality).clone();
         Self {
             address: instance.address,
             port: instance.port,
@@ -210,9 +212,9 @@ impl From<Kept> for Instance {
             port: kept.port,
             serves: None,
             weight: Weight(kept.weight),
-            locality: Locality { cloud, region, zone, node },
+            locality: Locality { cloud, region, zone, node }.shared(),
             priority: kept.priority,
-            labels: Arc::new(kept.labels),
+            labels: labels(kept.labels),
         }
     }
 }
@@ -253,7 +255,7 @@ mod tests {
             port: None,
             weight: Weight(3),
             priority: 2,
-            locality: Locality { zone: "a".into(), ..Locality::default() },
+            locality: Locality { zone: "a".into(), ..Locality::default() }.shared(),
             labels: Arc::new([("version".to_owned(), "v2".to_owned())].into()),
             ..instance("[fd00::1]:80")
         };

@@ -108,7 +108,7 @@ fn instance(text: &str) -> Instance {
         port: std::num::NonZeroU16::new(address.port()),
         serves: None,
         weight: crate::model::Weight(1),
-        locality: crate::model::Locality::default(),
+        locality: Arc::default(),
         priority: 0,
         labels: Arc::default(),
     }

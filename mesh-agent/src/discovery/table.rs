@@ -2,6 +2,7 @@
 //! configuration changes.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -75,9 +76,13 @@ impl Discovery {
 
     /// What stands in the kernel of a service, where the memory has nothing of
     /// one of its sources: until that one answers, what serves goes on serving.
-    pub fn suppose(&self, specs: &[ServiceSpec], standing: impl Fn(&ServiceSpec) -> Vec<Instance>) {
+    pub fn suppose(
+        &self,
+        specs: &[impl Borrow<ServiceSpec>],
+        standing: impl Fn(&ServiceSpec) -> Vec<Instance>,
+    ) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        for spec in specs {
+        for spec in specs.iter().map(Borrow::borrow) {
             let keys = || spec.sources.iter().map(|source| memory::Key::of(&spec.name, source));
             // Whose they are isn't known where several know nothing: all of
             // them stay until the first one has answered.
@@ -103,12 +108,12 @@ impl Discovery {
 
     /// Begins to ask the sources of `specs` that aren't asked yet. One that
     /// only differs in how it is asked begins with what stands of the old one.
-    pub fn prepare(&self, specs: &[ServiceSpec]) -> Prepared {
+    pub fn prepare(&self, specs: &[impl Borrow<ServiceSpec>]) -> Prepared {
         let running = self.services();
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = Vec::new();
         let places: HashMap<_, _> = running.iter().map(|(name, sources)| (name, sources)).collect();
-        let services = (specs.iter().enumerate())
+        let services = (specs.iter().map(Borrow::borrow).enumerate())
             .map(|(at, spec)| {
                 let before = places.get(&spec.name).into_iter().flat_map(|sources| sources.iter());
                 let mut before: Vec<_> = before.flatten().cloned().collect();

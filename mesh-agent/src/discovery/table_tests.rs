@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     discovery::{SourceState, instance},
-    model::{HttpSource, OnAgentFailure, PathChoice, Policy, Port, Protocol},
+    model::{HttpSource, OnAgentFailure, PathChoice, Port, Protocol},
 };
 
 /// Can't be asked, and says so at once: no server is needed.
@@ -20,7 +20,7 @@ fn spec(name: &str, sources: Vec<Source>) -> ServiceSpec {
         static_instances: Vec::new(),
         sources,
         routes: Vec::new(),
-        policy: Policy::default(),
+        policy: Arc::default(),
     }
 }
 

@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{OnAgentFailure, PathChoice, Policy, Port, Protocol, ServiceName, ServiceSpec},
+        model::{OnAgentFailure, PathChoice, Port, Protocol, ServiceName, ServiceSpec},
         registry::Registry,
     };
 
@@ -180,7 +180,7 @@ mod tests {
             static_instances: Vec::new(),
             sources: Vec::new(),
             routes: Vec::new(),
-            policy: Policy::default(),
+            policy: Arc::default(),
         };
         let both = vec!["10.96.0.11".parse().unwrap(), "fd00::11".parse().unwrap()];
         let many = (0..40u8).map(|n| IpAddr::from([10, 97, 0, n])).collect();

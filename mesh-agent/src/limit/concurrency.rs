@@ -21,7 +21,7 @@ pub struct Concurrency {
     limit: AtomicU32,
     /// Never waited for: a sample that finds another worker at it is left out,
     /// which changes no median.
-    gradient: Mutex<Option<Gradient>>,
+    gradient: Mutex<Option<Box<Gradient>>>,
 }
 
 impl Default for Concurrency {
@@ -35,11 +35,11 @@ impl Concurrency {
     /// they are the same.
     pub fn configure(&self, settings: Option<&AdaptiveConcurrency>) {
         let mut gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
-        if gradient.as_ref().map(Gradient::settings) == settings {
+        if gradient.as_deref().map(Gradient::settings) == settings {
             return;
         }
-        *gradient = settings.copied().map(Gradient::new);
-        let limit = gradient.as_ref().map_or(u32::MAX, Gradient::limit);
+        *gradient = settings.copied().map(|settings| Box::new(Gradient::new(settings)));
+        let limit = gradient.as_deref().map_or(u32::MAX, Gradient::limit);
         self.limit.store(limit, Ordering::Relaxed);
     }
 

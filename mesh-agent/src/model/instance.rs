@@ -1,8 +1,8 @@
 //! One instance of a service.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
 
-use super::Transport;
+use super::{Labels, Transport};
 
 /// An instance as a discovery source names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,11 +13,11 @@ pub struct Instance {
     /// The port of the service that it is an instance of; of all where `None`.
     pub serves: Option<Serves>,
     pub weight: Weight,
-    pub locality: Locality,
+    pub locality: Arc<Locality>,
     /// 0 is used first: the priority of an SRV record. Ranks before locality.
     pub priority: u16,
     /// What routes select subsets by.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Labels,
 }
 
 /// A port of a service.

@@ -15,6 +15,7 @@ mod protocol;
 mod route;
 mod service;
 mod settings;
+mod shared;
 mod source;
 
 pub use algorithm::{Algorithm, HashOn, LocalityMode, LocalityPolicy, SlowStart};
@@ -35,4 +36,5 @@ pub use route::{
 };
 pub use service::{Port, ServiceName, ServiceSpec};
 pub use settings::{Admin, Capture, Dns, Limits, Settings};
+pub use shared::{Labels, labels};
 pub use source::{Discovered, DnsRecord, DnsSource, HttpFormat, HttpSource, Source};

@@ -49,7 +49,7 @@ pub struct ServiceSpec {
     pub sources: Vec<Source>,
     /// Of its HTTP ports; in the order of the file.
     pub routes: Vec<Route>,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 /// A port of a service; unique by port and transport.

@@ -1,6 +1,6 @@
 //! Everything the file says, validated.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Kubernetes, Locality, ServiceSpec};
 
@@ -13,7 +13,20 @@ pub struct Settings {
     /// Of this node.
     pub locality: Locality,
     pub kubernetes: Kubernetes,
-    pub services: Vec<ServiceSpec>,
+    pub services: Vec<Arc<ServiceSpec>>,
+}
+
+impl Settings {
+    /// Takes the services that are as they were from the settings before these:
+    /// each is held once.
+    pub fn keep(&mut self, before: &Self) {
+        let before: HashMap<_, _> = before.services.iter().map(|one| (&one.name, one)).collect();
+        for service in &mut self.services {
+            if let Some(&same) = before.get(&service.name).filter(|one| ***one == *service) {
+                *service = Arc::clone(same);
+            }
+        }
+    }
 }
 
 /// `capture`

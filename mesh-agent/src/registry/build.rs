@@ -13,12 +13,12 @@ use tokio::{
 };
 
 use super::{
-    Labels, PortKey, Service, Snapshot, SnapshotReader,
+    PortKey, Service, Snapshot, SnapshotReader,
     index::Index,
     port::{self, Kept},
 };
 use crate::{
-    model::{Discovered, Instance, Locality, Route, ServiceName, ServiceSpec},
+    model::{Discovered, Instance, Labels, Locality, Route, ServiceName, ServiceSpec},
     route::Routes,
 };
 
@@ -93,13 +93,18 @@ impl Registry {
 
     /// Takes a new configuration. What was discovered by sources that are still
     /// there, unchanged, goes on serving.
-    pub fn configure(&mut self, specs: Vec<ServiceSpec>) {
+    pub fn configure(&mut self, specs: impl IntoIterator<Item = impl Into<Arc<ServiceSpec>>>) {
         self.configure_with(specs, Vec::new());
     }
 
     /// [`Self::configure`] together with what some of the new sources have
     /// found, so that no service is without its instances in between.
-    pub fn configure_with(&mut self, specs: Vec<ServiceSpec>, found: Vec<Discovered>) {
+    pub fn configure_with(
+        &mut self,
+        specs: impl IntoIterator<Item = impl Into<Arc<ServiceSpec>>>,
+        found: Vec<Discovered>,
+    ) {
+        let specs: Vec<Arc<ServiceSpec>> = specs.into_iter().map(Into::into).collect();
         let before = self.published.load();
         let known = |name: &ServiceName| Some(&before.service(name.as_str())?.spec);
         let kept = |spec: &ServiceSpec| {
@@ -112,7 +117,7 @@ impl Registry {
         };
         let discovered = specs.iter().map(|spec| (spec.name.clone(), kept(spec))).collect();
         let discovered = std::mem::replace(&mut self.discovered, discovered);
-        self.specs = specs.into_iter().map(Arc::new).collect();
+        self.specs = specs;
         let subsets = std::mem::replace(&mut self.subsets, subsets(&self.specs));
         self.routes = routes(&self.specs);
         let moved = std::mem::take(&mut self.moved);
@@ -177,9 +182,9 @@ impl Registry {
         let mut known = false;
         for ((name, ..), kept) in &self.ports {
             if name.as_str() == service
-                && let Some(kept) = kept.instances.get(&address)
+                && let Some(endpoint) = kept.endpoints.iter().find(|one| one.address == address)
             {
-                kept.live.drained.store(drained, Ordering::Relaxed);
+                endpoint.live.drained.store(drained, Ordering::Relaxed);
                 known = true;
             }
         }
@@ -269,14 +274,14 @@ impl Registry {
             spec.static_instances.iter().chain(sets.flat_map(|set| set.iter())).collect();
         let routes = self.routes.get(&spec.name);
         let no_routes = Arc::default();
-        let policy = Arc::new(spec.policy.clone());
+        let policy = &spec.policy;
         let now = Instant::now();
         let ports = (spec.ports.iter())
             .map(|&port| {
                 let plan = port::Plan {
                     node: &self.node,
                     spec,
-                    policy: spec.policy.ports.get(&port.port).unwrap_or(&policy),
+                    policy: spec.policy.ports.get(&port.port).unwrap_or(policy),
                     instances: &instances,
                     subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
                     routes: routes

@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     balance::Ask,
     model::{
-        Algorithm, Bandwidth, DnsSource, OnAgentFailure, Path, PathChoice, Policy, Port, Protocol,
-        Route, RouteBackend, SlowStart, Source, Transport, Weight,
+        Algorithm, Bandwidth, DnsSource, OnAgentFailure, Path, PathChoice, Port, Protocol, Route,
+        RouteBackend, SlowStart, Source, Transport, Weight,
     },
 };
 
@@ -27,7 +27,7 @@ fn spec(instances: &[&str]) -> ServiceSpec {
                     port: NonZeroU16::new(address.port()),
                     serves: None,
                     weight: Weight(1),
-                    locality: Locality::default(),
+                    locality: Arc::default(),
                     priority: 0,
                     labels: Arc::default(),
                 }
@@ -35,7 +35,7 @@ fn spec(instances: &[&str]) -> ServiceSpec {
             .collect(),
         sources: Vec::new(),
         routes: Vec::new(),
-        policy: Policy::default(),
+        policy: Arc::default(),
     }
 }
 
@@ -184,9 +184,7 @@ fn a_change_in_one_service_leaves_the_others_as_they_are() {
 fn a_change_in_one_of_ten_thousand_services_is_cheap() {
     let mut registry = Registry::new();
     let name = |n: usize| format!("service-{n}");
-    registry.configure(
-        (0..10_000).map(|n| named_spec(&name(n), &["10.1.0.1:80", "10.1.0.2:80"])).collect(),
-    );
+    registry.configure((0..10_000).map(|n| named_spec(&name(n), &["10.1.0.1:80", "10.1.0.2:80"])));
     let (all, started) = (port(&registry, "service-0"), std::time::Instant::now());
     for n in 1..=100 {
         registry.refresh(&name(n));
@@ -205,7 +203,7 @@ fn shares_of_two_clouds_follow_the_formula() {
     for (cloud, net) in [("aws", "10.1.0"), ("gcp", "10.2.0")] {
         for n in 1..=3 {
             let mut instance = self::spec(&[&format!("{net}.{n}:80")]).static_instances.remove(0);
-            instance.locality = place(cloud);
+            instance.locality = place(cloud).shared();
             spec.static_instances.push(instance);
         }
     }
@@ -233,8 +231,8 @@ fn a_new_instance_starts_slowly_and_as_fast_as_its_peers() {
     let mut registry = Registry::new();
     let with = |instances: &[&str]| {
         let mut spec = spec(instances);
-        spec.policy.algorithm = Algorithm::LeastResponseTime;
-        spec.policy.slow_start = Some(SlowStart::default());
+        Arc::make_mut(&mut spec.policy).algorithm = Algorithm::LeastResponseTime;
+        Arc::make_mut(&mut spec.policy).slow_start = Some(SlowStart::default());
         vec![spec]
     };
     registry.configure(with(&["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"]));
@@ -292,7 +290,8 @@ fn a_download_is_paced_by_the_kernel_while_all_instances_are_captured() {
     let mut bulk = spec(&["10.1.0.1:80", "10.1.0.2:80"]);
     bulk.ports[0].protocol = Protocol::Tcp;
     let download = std::num::NonZeroU64::new(1000);
-    bulk.policy.bandwidth = Some(Bandwidth { upload: None, download, by_client: false });
+    Arc::make_mut(&mut bulk.policy).bandwidth =
+        Some(Bandwidth { upload: None, download, by_client: false });
     let other = ServiceSpec { name: ServiceName::new("other"), ..spec(&["10.1.0.9:80"]) };
     registry.configure(vec![other.clone()]);
     assert!(!registry.asks_for_captured());

@@ -13,5 +13,5 @@ mod snapshot;
 pub use build::Registry;
 pub use difference::Difference;
 pub use snapshot::{
-    Endpoint, Labels, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader, Subset,
+    Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader, Subset,
 };

@@ -1,7 +1,7 @@
 //! Builds one service port: its instances, and who of them gets how much.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -9,12 +9,14 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Endpoint, Labels, PortStats, ServicePort, Subset};
+use super::{Endpoint, PortStats, ServicePort, Subset};
 use crate::{
     balance::{self, Affinity, Balancer, Choice, Live, Member, State, Tiers},
     health::{Health, Outliers},
     limit::{Concurrency, Flow},
-    model::{Algorithm, Instance, Instances, Locality, Policy, Port, Serves, ServiceSpec, Weight},
+    model::{
+        Algorithm, Instance, Instances, Labels, Locality, Policy, Port, Serves, ServiceSpec, Weight,
+    },
     net,
     retry::{Budget, Handshakes},
     route::Routes,
@@ -30,17 +32,8 @@ pub(super) struct Kept {
     handshakes: Arc<Handshakes>,
     affinity: Arc<Affinity>,
     flow: Flow,
-    pub instances: HashMap<SocketAddr, KeptInstance>,
-}
-
-/// What an instance keeps.
-#[derive(Debug, Default)]
-pub(super) struct KeptInstance {
-    pub live: Arc<Live>,
-    concurrency: Arc<Concurrency>,
-    health: Arc<Health>,
-    /// Whether it was failing when the port was last built.
-    failing: bool,
+    /// As the port was last built: their live data goes on.
+    pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 impl Kept {
@@ -54,7 +47,7 @@ impl Kept {
             handshakes: Arc::default(),
             affinity: Arc::default(),
             flow: Flow::default(),
-            instances: HashMap::new(),
+            endpoints: Vec::new(),
         }
     }
 }
@@ -95,7 +88,7 @@ enum Entrance {
 /// Builds the port; what was kept of instances that are gone is forgotten.
 pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort {
     let Plan { spec, policy, .. } = plan;
-    let mut found = find(plan, port, kept);
+    let mut found = find(plan, port, &kept.endpoints);
     kept.flow = kept.flow.renewed(policy);
     spill_over(plan, &mut found);
     let members: Vec<_> = found.iter().map(Found::member).collect();
@@ -104,6 +97,9 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
     welcome(plan, &found, &tiers);
     let balancer = balancer(policy, &found, &tiers, &turns, &kept.cursor);
     let subsets = plan.subsets.iter().map(|labels| subset(plan, labels, &found, &kept.cursor));
+    kept.endpoints = (found.iter().zip(&turns).zip(&tiers.of))
+        .map(|((found, &turns), &tier)| Arc::new(found.endpoint(turns, tier)))
+        .collect();
     let whereabouts = whereabouts(found.iter().map(|found| found.address), plan.captured);
     let (path, path_reason) = (spec.path.resolve(port.protocol, policy, whereabouts))
         .expect("a validated path fits its protocol");
@@ -118,9 +114,7 @@ pub(super) fn build(plan: &Plan<'_>, port: Port, kept: &mut Kept) -> ServicePort
         balancer,
         subsets: subsets.collect(),
         routes: Arc::clone(plan.routes),
-        endpoints: (found.iter().zip(&turns).zip(&tiers.of))
-            .map(|((found, &turns), &tier)| Arc::new(found.endpoint(turns, tier)))
-            .collect(),
+        endpoints: kept.endpoints.clone(),
         tiers: tiers.tiers,
         panic: tiers.panic,
         affinity: Arc::clone(&kept.affinity),
@@ -184,19 +178,20 @@ impl Found<'_> {
             turns,
             tier,
             priority: self.instance.priority,
-            locality: self.instance.locality.clone(),
+            locality: Arc::clone(&self.instance.locality),
             labels: Arc::clone(&self.instance.labels),
             live: Arc::clone(&self.live),
             concurrency: Arc::clone(&self.concurrency),
             health: Arc::clone(&self.health),
+            failing: self.state == State::Failing,
         }
     }
 }
 
 /// The instances of the port, each once, with what was kept of them.
-fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
-    let mut known = std::mem::take(&mut kept.instances);
-    let first = known.is_empty();
+fn find<'a>(plan: &Plan<'a>, port: Port, before: &[Arc<Endpoint>]) -> Vec<Found<'a>> {
+    let known: HashMap<_, _> = before.iter().map(|one| (one.address, one)).collect();
+    let mut seen = HashSet::new();
     let own = Serves { port: port.port, transport: port.protocol.transport() };
     let mut found = Vec::with_capacity(plan.instances.len());
     for &instance in plan.instances {
@@ -204,30 +199,34 @@ fn find<'a>(plan: &Plan<'a>, port: Port, kept: &mut Kept) -> Vec<Found<'a>> {
             continue;
         }
         let address = SocketAddr::new(instance.address, instance.port.unwrap_or(port.port).get());
-        let Entry::Vacant(place) = kept.instances.entry(address) else { continue };
-        let before = known.remove(&address);
-        let new = before.is_none() && !first;
-        let mut keep = before.unwrap_or_default();
-        if !plan.policy.failover.ejection {
-            keep.health.set_returned(net::monotonic_ns());
+        if !seen.insert(address) {
+            continue;
         }
-        let state = match (keep.live.is_drained(), keep.health.is_failing()) {
+        let before = known.get(&address);
+        let new = before.is_none() && !known.is_empty();
+        let (live, concurrency, health) = match before {
+            None => Default::default(),
+            Some(before) => (
+                Arc::clone(&before.live),
+                Arc::clone(&before.concurrency),
+                Arc::clone(&before.health),
+            ),
+        };
+        if !plan.policy.failover.ejection {
+            health.set_returned(net::monotonic_ns());
+        }
+        let state = match (live.is_drained(), health.is_failing()) {
             (true, _) => State::Drained,
             (false, true) => State::Failing,
             (false, false) => State::Available,
         };
-        let returned = keep.failing && state == State::Available;
-        keep.failing = state == State::Failing;
+        let returned = before.is_some_and(|before| before.failing) && state == State::Available;
         let entry = match (new, returned) {
             (true, _) => Some(Entrance::New),
             (_, true) => Some(Entrance::Returned),
             _ => None,
         };
-        keep.concurrency.configure(plan.policy.adaptive_concurrency.as_ref());
-        let keep = place.insert(keep);
-        let live = Arc::clone(&keep.live);
-        let concurrency = Arc::clone(&keep.concurrency);
-        let health = Arc::clone(&keep.health);
+        concurrency.configure(plan.policy.adaptive_concurrency.as_ref());
         found.push(Found { address, instance, live, concurrency, health, state, entry });
     }
     found

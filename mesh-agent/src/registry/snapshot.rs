@@ -15,7 +15,8 @@ use crate::{
     health::{Health, Outliers},
     limit::{Concurrency, Flow},
     model::{
-        Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport, Weight,
+        Labels, Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport,
+        Weight,
     },
     retry::{Budget, Handshakes, Reason},
     route::Routes,
@@ -30,9 +31,6 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     pub(super) index: Arc<Index>,
 }
-
-/// What routes select instances by.
-pub type Labels = Arc<BTreeMap<String, String>>;
 
 #[derive(Debug)]
 pub struct Service {
@@ -98,11 +96,13 @@ pub struct Endpoint {
     /// Index in the port's tiers.
     pub tier: u16,
     pub priority: u16,
-    pub locality: Locality,
+    pub locality: Arc<Locality>,
     pub labels: Labels,
     pub live: Arc<Live>,
     pub concurrency: Arc<Concurrency>,
     pub health: Arc<Health>,
+    /// Whether it was failing when this was built.
+    pub(super) failing: bool,
 }
 
 impl Endpoint {

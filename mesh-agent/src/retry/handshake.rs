@@ -1,7 +1,10 @@
 //! How long connecting takes, and may take.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,10 +22,9 @@ const FIRST_US: f64 = 16.0;
 
 /// Handshakes of a service port: a histogram of the recent ones. Shared by all
 /// workers; at the turn of a generation a few counts may be lost.
-#[derive(Debug)]
-pub struct Handshakes {
-    generations: [Generation; 2],
-}
+/// Most services of a node are never called from it: those have none.
+#[derive(Debug, Default)]
+pub struct Handshakes(OnceLock<Box<[Generation; 2]>>);
 
 #[derive(Debug)]
 struct Generation {
@@ -30,13 +32,9 @@ struct Generation {
     buckets: [AtomicU32; BUCKETS],
 }
 
-impl Default for Handshakes {
+impl Default for Generation {
     fn default() -> Self {
-        let empty = || Generation {
-            number: AtomicU64::new(u64::MAX),
-            buckets: [const { AtomicU32::new(0) }; BUCKETS],
-        };
-        Self { generations: [empty(), empty()] }
+        Self { number: AtomicU64::new(u64::MAX), buckets: [const { AtomicU32::new(0) }; BUCKETS] }
     }
 }
 
@@ -44,7 +42,7 @@ impl Handshakes {
     /// Counts one that took this long. `now` is in nanoseconds.
     pub fn observe(&self, took: Duration, now: u64) {
         let number = now / GENERATION;
-        let generation = &self.generations[(number % 2) as usize];
+        let generation = &self.0.get_or_init(Box::default)[(number % 2) as usize];
         let before = generation.number.load(Ordering::Relaxed);
         if before != number
             && (generation.number)
@@ -64,7 +62,7 @@ impl Handshakes {
             let of = generation.number.load(Ordering::Relaxed);
             of <= number && of + 1 >= number
         };
-        let recent: Vec<_> = self.generations.iter().filter(recent).collect();
+        let recent: Vec<_> = self.0.get()?.iter().filter(recent).collect();
         let count = |index: usize| -> u32 {
             recent.iter().map(|one| one.buckets[index].load(Ordering::Relaxed)).sum()
         };

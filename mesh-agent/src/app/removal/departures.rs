@@ -15,12 +15,13 @@ const LATE: Duration = Duration::from_secs(3);
 /// An instance of a service port.
 pub(super) type Place = (PortKey, SocketAddr);
 
-/// Who is there, with whatever the caller wants to know of who has left.
-pub(super) type Present<T> = HashMap<Place, (OnRemoval, T)>;
+/// Who is there of a service port, with whatever the caller wants to know of who
+/// has left.
+pub(super) type Present<T> = HashMap<SocketAddr, (OnRemoval, T)>;
 
 #[derive(Debug)]
 pub(super) struct Departures<T> {
-    present: Present<T>,
+    present: HashMap<PortKey, Present<T>>,
     left: HashMap<Place, (Instant, T)>,
 }
 
@@ -29,19 +30,29 @@ impl<T: Clone> Departures<T> {
         Self { present: HashMap::new(), left: HashMap::new() }
     }
 
-    /// Takes in who is there now; who isn't any more has left.
-    pub fn observe(&mut self, now: Instant, present: Present<T>) {
-        for (place, (on_removal, known)) in std::mem::take(&mut self.present) {
-            let patience = match on_removal {
-                _ if present.contains_key(&place) => continue,
-                OnRemoval::Keep => continue,
-                OnRemoval::Close => Duration::ZERO,
-                OnRemoval::Drain(patience) => patience,
-            };
-            self.left.insert(place, (now + patience, known));
+    /// Takes in who is there now of the ports that changed, nobody where one is
+    /// gone; who isn't there any more has left.
+    pub fn observe(&mut self, now: Instant, changed: HashMap<PortKey, Present<T>>) {
+        for (port, present) in changed {
+            for (address, (on_removal, known)) in self.present.remove(&port).unwrap_or_default() {
+                let patience = match on_removal {
+                    _ if present.contains_key(&address) => continue,
+                    OnRemoval::Keep => continue,
+                    OnRemoval::Close => Duration::ZERO,
+                    OnRemoval::Drain(patience) => patience,
+                };
+                self.left.insert((port.clone(), address), (now + patience, known));
+            }
+            self.left.retain(|(of, address), _| *of != port || !present.contains_key(address));
+            if !present.is_empty() {
+                self.present.insert(port, present);
+            }
         }
-        self.left.retain(|place, _| !present.contains_key(place));
-        self.present = present;
+    }
+
+    /// Whether somebody has left whose connections are still to end.
+    pub fn is_waiting(&self) -> bool {
+        !self.left.is_empty()
     }
 
     /// Whose connections are to end now, for as long as late ones may come.
@@ -60,11 +71,10 @@ mod tests {
     use super::*;
     use crate::model::{ServiceName, Transport};
 
-    fn present(on_removal: OnRemoval, addresses: &[&str]) -> Present<()> {
+    fn present(on_removal: OnRemoval, addresses: &[&str]) -> HashMap<PortKey, Present<()>> {
         let key = (ServiceName::new("web"), 80, Transport::Tcp);
-        (addresses.iter())
-            .map(|address| ((key.clone(), address.parse().unwrap()), (on_removal, ())))
-            .collect()
+        let there = addresses.iter().map(|address| (address.parse().unwrap(), (on_removal, ())));
+        HashMap::from([(key, there.collect())])
     }
 
     fn due(departures: &mut Departures<()>, now: Instant) -> Vec<String> {
@@ -87,6 +97,9 @@ mod tests {
             departures.observe(start, present(on_removal, &["10.1.0.1:80", "10.1.0.2:80"]));
             assert!(due(&mut departures, start).is_empty());
             departures.observe(start, present(on_removal, &["10.1.0.2:80"]));
+            // Another port says nothing of this one.
+            let other = (ServiceName::new("other"), 80, Transport::Tcp);
+            departures.observe(start, HashMap::from([(other, HashMap::new())]));
             let Some(first) = first else {
                 assert!(due(&mut departures, start + 3600 * second).is_empty());
                 continue;

@@ -218,7 +218,7 @@ fn problems_as_json() {
 fn policy_is_merged_key_by_key() {
     let text = service("    policy: {timeout: {request: 0s}}\n")
         + "defaults: {policy: {loadBalancer: {algorithm: random}, timeout: {connect: 2s, request: 9s}}}";
-    let policy = parse(&text).unwrap().services.remove(0).policy;
+    let policy = parse(&text).unwrap().services[0].policy.as_ref().clone();
     assert_eq!(policy.algorithm, Algorithm::Random);
     assert_eq!(policy.timeouts.connect, Some(std::time::Duration::from_secs(2)));
     assert_eq!(policy.timeouts.request, None);
@@ -234,7 +234,7 @@ fn defaults_are_the_models() {
     assert_eq!(settings.dns, model::Dns::default());
     assert_eq!(settings.limits, model::Limits::default());
     let service = parse(&service("")).unwrap().services.remove(0);
-    assert_eq!(service.policy, model::Policy::default());
+    assert_eq!(*service.policy, model::Policy::default());
     assert_eq!(service.ports[0].protocol, Protocol::default());
     assert_eq!(service.path, model::PathChoice::default());
 

@@ -12,7 +12,10 @@ use crate::model::{
 fn read(policy: &str) -> Policy {
     let text = service(&format!("    policy: {{{policy}}}\n"));
     let settings = parse(&text).map_err(|problems| problems.to_string());
-    settings.unwrap_or_else(|problems| panic!("{text}\n{problems}")).services.remove(0).policy
+    settings.unwrap_or_else(|problems| panic!("{text}\n{problems}")).services[0]
+        .policy
+        .as_ref()
+        .clone()
 }
 
 /// One problem, at this place below `policy`, that says this.
@@ -297,7 +300,10 @@ fn merging() {
 ";
     let merged = |own: &str| {
         let text = service(&format!("    policy: {{{own}}}\n")) + defaults;
-        parse(&text).map_err(|problems| problems.to_string()).unwrap().services.remove(0).policy
+        parse(&text).map_err(|problems| problems.to_string()).unwrap().services[0]
+            .policy
+            .as_ref()
+            .clone()
     };
     let own = merged(
         "loadBalancer: consistentHash, failover: {base: 1s, consecutiveFailures: {connect: 2}}, \

@@ -15,7 +15,7 @@ const OTHER: &str =
 fn read(route: &str) -> Route {
     let text = service(&format!("    routes: [{{{route}}}]\n{OTHER}"));
     let settings = parse(&text).map_err(|problems| problems.to_string());
-    settings.unwrap_or_else(|problems| panic!("{text}\n{problems}")).services[0].routes.remove(0)
+    settings.unwrap_or_else(|problems| panic!("{text}\n{problems}")).services[0].routes[0].clone()
 }
 
 fn wrong(route: &str, place: &str, message: &str) {

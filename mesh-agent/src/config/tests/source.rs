@@ -8,7 +8,7 @@ use crate::model::{DnsRecord, HttpFormat, Source};
 fn read(endpoints: &str) -> Vec<Source> {
     let text = service(&format!("    endpoints: {{{endpoints}}}\n"));
     let settings = parse(&text).map_err(|problems| problems.to_string());
-    settings.unwrap_or_else(|problems| panic!("{text}\n{problems}")).services.remove(0).sources
+    settings.unwrap_or_else(|problems| panic!("{text}\n{problems}")).services[0].sources.clone()
 }
 
 fn wrong(endpoints: &str, place: &str, message: &str) {

@@ -8,6 +8,8 @@ mod route;
 mod service;
 mod source;
 
+use std::sync::Arc;
+
 use super::{
     node::{Node, Position, Step},
     problem::Problems,
@@ -65,14 +67,14 @@ impl<'a> Reporter<'a> {
 pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
     node::check(&raw, reporter);
     policy::check(&["defaults".into(), "policy".into()], &raw.defaults.policy, None, reporter);
-    let defaults = raw.defaults.policy.model();
+    let defaults = Arc::new(raw.defaults.policy.model());
     for (index, service) in raw.services.iter().enumerate() {
         service::check(index, service, &raw, &defaults, reporter);
     }
     claims::check(&raw, reporter);
     Settings {
         services: (raw.services.iter())
-            .filter_map(|service| service_spec(service, &raw, &defaults))
+            .filter_map(|service| service_spec(service, &raw, &defaults).map(Arc::new))
             .collect(),
         capture: raw.capture.into(),
         admin: raw.admin.into(),
@@ -80,7 +82,7 @@ pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
         limits: raw.limits.into(),
         locality: raw.locality.into(),
         kubernetes: raw.kubernetes.model(
-            defaults,
+            (*defaults).clone(),
             &raw.defaults.policy,
             raw.on_agent_failure.into(),
         ),
@@ -114,7 +116,7 @@ pub fn route_block(route: &super::raw::Route, reporter: &mut Reporter<'_>) {
 fn service_spec(
     raw: &super::raw::Service,
     file: &File,
-    defaults: &model::Policy,
+    defaults: &Arc<model::Policy>,
 ) -> Option<ServiceSpec> {
     let retry = || raw.policy.over(&file.defaults.policy).retry;
     let retry = if raw.routes.is_empty() { None } else { retry() };
@@ -132,7 +134,7 @@ fn service_spec(
         routes: routes
             .map(|(index, route)| route.model(index, retry.as_ref()))
             .collect::<Option<_>>()?,
-        policy: service::policy(raw, file, defaults).into_owned(),
+        policy: service::policy(raw, file, defaults),
     })
 }
 

@@ -1,7 +1,6 @@
 //! Checks of one service by itself.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -17,7 +16,7 @@ pub fn check(
     index: usize,
     service: &Service,
     file: &File,
-    defaults: &model::Policy,
+    defaults: &Arc<model::Policy>,
     reporter: &mut Reporter<'_>,
 ) {
     let here = ["services".into(), index.into()];
@@ -48,15 +47,11 @@ pub fn port(raw: &Port) -> Option<model::Port> {
 
 /// Merged. `defaults` are what the file's come to: most services have no policy
 /// of their own, and there may be many.
-pub fn policy<'a>(
-    service: &Service,
-    file: &File,
-    defaults: &'a model::Policy,
-) -> Cow<'a, model::Policy> {
+pub fn policy(service: &Service, file: &File, defaults: &Arc<model::Policy>) -> Arc<model::Policy> {
     if service.policy == Policy::default() {
-        return Cow::Borrowed(defaults);
+        return Arc::clone(defaults);
     }
-    Cow::Owned(service.policy.over(&file.defaults.policy).model())
+    Arc::new(service.policy.over(&file.defaults.policy).model())
 }
 
 pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
@@ -65,9 +60,9 @@ pub fn instance(raw: &Endpoint) -> Option<model::Instance> {
         port: raw.port,
         serves: None,
         weight: model::Weight(raw.weight),
-        locality: raw.locality.clone().into(),
+        locality: model::Locality::from(raw.locality.clone()).shared(),
         priority: 0,
-        labels: Arc::new(raw.labels.texts()),
+        labels: model::labels(raw.labels.texts()),
     })
 }
 

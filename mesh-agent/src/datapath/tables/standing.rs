@@ -18,7 +18,7 @@ use crate::{
         plan::{Operation, protocol},
         planner::Change,
     },
-    model::{Instance, Locality, Serves, ServiceSpec, Weight},
+    model::{Instance, Serves, ServiceSpec, Weight},
 };
 
 impl Tables {
@@ -45,7 +45,7 @@ impl Tables {
                         address: at.ip(),
                         port: own,
                         weight: Weight(slot.weight),
-                        locality: Locality::default(),
+                        locality: Arc::default(),
                         priority: slot.tier,
                         labels: Arc::default(),
                         serves: Some(serves),

@@ -62,7 +62,7 @@ impl DnsLookup {
                     port: self.source.port,
                     serves: None,
                     weight: self.source.weight,
-                    locality: self.source.locality.clone(),
+                    locality: self.source.locality.clone().shared(),
                     priority: 0,
                     labels: Arc::default(),
                 };

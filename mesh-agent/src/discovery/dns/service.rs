@@ -1,7 +1,7 @@
 //! SRV records (RFC 2782): what they point to, and the instances of that. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
     num::NonZeroU16,
     sync::Arc,
@@ -15,7 +15,7 @@ use super::{
     message::same,
     resolver::Records,
 };
-use crate::model::{Instance, Locality, Weight};
+use crate::model::{Instance, Labels, Locality, Weight};
 
 /// Each may cost two questions.
 const MOST_TARGETS: usize = 1024;
@@ -82,13 +82,14 @@ pub(super) fn instances(
     known: &HashMap<Name, Vec<IpAddr>>,
     locality: &Locality,
 ) -> Vec<Instance> {
-    let labels: Arc<BTreeMap<String, String>> = Arc::default();
+    let labels = Labels::default();
+    let locality = locality.clone().shared();
     let instance = |pointer: &Pointer, address| Instance {
         address,
         port: Some(pointer.port),
         serves: None,
         weight: pointer.weight,
-        locality: locality.clone(),
+        locality: Arc::clone(&locality),
         priority: pointer.priority,
         labels: Arc::clone(&labels),
     };

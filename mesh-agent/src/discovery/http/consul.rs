@@ -1,13 +1,13 @@
 //! Consul's `/v1/health/service/NAME`, and its blocking queries. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, time::Duration};
 
 use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::{
     discovery::is_usable,
-    model::{Instance, Locality, Weight},
+    model::{Instance, Locality, Weight, labels},
 };
 
 /// For how long the server shall wait for a change, in seconds.
@@ -136,9 +136,10 @@ fn instance(entry: Entry, locality: &Locality) -> Result<Instance, String> {
             region: known(&locality.region, &mut datacenter),
             node: known(&locality.node, &mut name),
             ..locality.clone()
-        },
+        }
+        .shared(),
         priority: 0,
-        labels: Arc::new(service.meta),
+        labels: labels(service.meta),
     })
 }
 

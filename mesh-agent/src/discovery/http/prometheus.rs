@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     discovery::is_usable,
-    model::{Instance, Locality, Weight},
+    model::{Instance, Locality, Weight, labels},
 };
 
 /// Targets that have the same labels.
@@ -43,11 +43,12 @@ pub(super) fn parse(body: &[u8], locality: &Locality) -> Result<Vec<Instance>, S
             region: part("region", &locality.region),
             zone: part("zone", &locality.zone),
             node: part("node", &locality.node),
-        };
-        let labels = Arc::new(group.labels);
+        }
+        .shared();
+        let labels = labels(group.labels);
         for target in &group.targets {
             let (address, port) = endpoint(target)?;
-            let (locality, labels) = (locality.clone(), Arc::clone(&labels));
+            let (locality, labels) = (Arc::clone(&locality), Arc::clone(&labels));
             instances.push(Instance {
                 address,
                 port,

@@ -21,8 +21,7 @@ use tokio::{
 use super::*;
 use crate::{
     model::{
-        Instance, Locality, OnAgentFailure, PathChoice, Policy, Port, Protocol, ServiceName,
-        ServiceSpec, Weight,
+        Instance, OnAgentFailure, PathChoice, Port, Protocol, ServiceName, ServiceSpec, Weight,
     },
     net::Original,
     registry::Registry,
@@ -72,7 +71,7 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
                 address: instance.ip(),
                 port: NonZeroU16::new(instance.port()),
                 weight: Weight(1),
-                locality: Locality::default(),
+                locality: Arc::default(),
                 priority: 0,
                 labels: Arc::default(),
                 serves: None,
@@ -80,7 +79,7 @@ fn spec(name: &str, address: &[&str], port: u16, instances: &[SocketAddr]) -> Se
             .collect(),
         sources: Vec::new(),
         routes: Vec::new(),
-        policy: Policy::default(),
+        policy: Arc::default(),
     }
 }
 

@@ -209,7 +209,7 @@ fn put(subjects: &mut Subjects<'_>, name: &str, namespace: &Namespace, file: &Po
             .map(|(port, block)| (port, Arc::new(merged(&block, file, &spec.policy))))
             .collect();
         let policy = model::Policy { ports, ..merged(&own, file, &spec.policy) };
-        subjects.spec_mut(place).policy = policy;
+        subjects.spec_mut(place).policy = Arc::new(policy);
     }
 }
 

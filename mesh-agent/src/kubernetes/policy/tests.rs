@@ -64,7 +64,7 @@ impl World {
                 static_instances: Vec::new(),
                 sources: Vec::new(),
                 routes: Vec::new(),
-                policy: self.defaults.model(),
+                policy: self.defaults.model().into(),
             });
         }
     }
@@ -151,7 +151,7 @@ fn the_nearer_policy_comes_first_key_by_key() {
     }))
     .unwrap();
     for spec in &mut world.specs {
-        spec.policy = world.defaults.model();
+        spec.policy = world.defaults.model().into();
     }
     world.policy("default.x", &[], json!({
         "loadBalancer": "leastConnections", "timeout": { "request": "5s" }, "rateLimit": { "requests": 3 },
@@ -176,15 +176,15 @@ fn the_nearer_policy_comes_first_key_by_key() {
     assert_eq!((b.algorithm, b.rate_limits.len()), (Algorithm::LeastConnections, 1));
     assert_eq!(b.failover.attempts, 7);
     let c = &specs["c.y"].policy;
-    assert_eq!(*c, world.defaults.model());
+    assert_eq!(**c, world.defaults.model());
 }
 
 #[test]
 fn what_the_service_itself_says_stays_until_a_policy_says_otherwise() {
     let mut world = World::new(&["a.x"]);
     let hour = std::time::Duration::from_secs(3600);
-    world.specs[0].policy.session_affinity = Some(hour);
-    world.specs[0].policy.locality.mode = model::LocalityMode::Off;
+    Arc::make_mut(&mut world.specs[0].policy).session_affinity = Some(hour);
+    Arc::make_mut(&mut world.specs[0].policy).locality.mode = model::LocalityMode::Off;
     world.policy("own.x", &["a"], json!({ "loadBalancer": "random" }));
     let policy = |world: &mut World| world.attach().0["a.x"].policy.clone();
     let kept = policy(&mut world);
@@ -233,7 +233,7 @@ fn targets_that_are_not_there() {
         world.policy(name, &[target], json!({ "loadBalancer": "random" }));
         let (specs, verdicts) = world.attach();
         rules(&verdicts[name], false, "TargetNotFound", part);
-        assert_eq!(specs["a.x"].policy, world.defaults.model());
+        assert_eq!(*specs["a.x"].policy, world.defaults.model());
     }
     // Another namespace's is out of reach.
     world.policy("four.y", &["a"], json!({ "loadBalancer": "random" }));
@@ -252,7 +252,7 @@ fn a_wrong_spec_changes_nothing() {
     });
     world.object(Kind::MeshPolicy, "own.x", wrong.clone());
     let (specs, verdicts) = world.attach();
-    assert_eq!(specs["a.x"].policy, world.defaults.model());
+    assert_eq!(*specs["a.x"].policy, world.defaults.model());
     rules(&verdicts["own.x"], false, "Invalid", "spec.loadBalancer.algorithm: ");
     rules(&verdicts["own.x"], false, "Invalid", "did you mean `leastConnections`?");
     rules(&verdicts["own.x"], false, "Invalid", "spec.timeout.requst: unknown key");
@@ -269,7 +269,7 @@ fn a_wrong_spec_changes_nothing() {
     assert_eq!(world.attach().0["a.x"].policy.algorithm, Algorithm::Random);
     // Once it is gone, it is gone.
     world.objects.clear();
-    assert_eq!(world.attach().0["a.x"].policy, world.defaults.model());
+    assert_eq!(*world.attach().0["a.x"].policy, world.defaults.model());
     assert_eq!(world.memory, Memory::default());
 }
 
@@ -281,7 +281,7 @@ fn what_the_ports_cannot_keep_is_refused() {
     let (specs, verdicts) = world.attach();
     rules(&verdicts["own.x"], false, "Invalid", "speaks HTTP");
     rules(&verdicts["kind.x"], false, "Invalid", "spec.targetRefs[0]");
-    assert_eq!(specs["a.x"].policy, world.defaults.model());
+    assert_eq!(*specs["a.x"].policy, world.defaults.model());
 }
 
 proptest! {

@@ -149,7 +149,8 @@ fn instance(
             region: region.to_string(),
             zone: zone.to_string(),
             node: if own_node { node.to_owned() } else { String::new() },
-        },
+        }
+        .shared(),
         priority: 0,
         labels: Arc::clone(&NO_LABELS),
     }

@@ -5,6 +5,8 @@ mod protocol;
 
 pub(super) use instances::{Place, instances};
 
+use std::sync::Arc;
+
 use super::{Distribution, Service, ServiceKind};
 use crate::model::{
     DnsSource, Kubernetes, KubernetesSource, LocalityMode, PathChoice, Policy, Port, ServiceName,
@@ -55,7 +57,7 @@ pub(super) fn spec(service: &Service, settings: &Kubernetes) -> Option<ServiceSp
         static_instances: Vec::new(),
         sources: vec![source],
         routes: Vec::new(),
-        policy: policy(service, settings),
+        policy: Arc::new(policy(service, settings)),
     })
 }
 

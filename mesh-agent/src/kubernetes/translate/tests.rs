@@ -215,7 +215,7 @@ fn nearness() {
             zone: "a".into(),
             node: node.into(),
         };
-        assert_eq!(found[0].locality, expected, "{value}");
+        assert_eq!(*found[0].locality, expected, "{value}");
         let spec = spec(&near, &Kubernetes::default()).unwrap();
         assert_eq!(spec.policy.locality.mode, LocalityMode::Failover);
     }

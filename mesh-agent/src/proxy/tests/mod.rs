@@ -35,8 +35,8 @@ use tokio::{
 use super::{Proxy, ProxySettings};
 use crate::{
     model::{
-        Instance, Limits, Locality, OnAgentFailure, PathChoice, Policy, Port, Protocol,
-        ServiceName, ServiceSpec, Weight,
+        Instance, Limits, OnAgentFailure, PathChoice, Policy, Port, Protocol, ServiceName,
+        ServiceSpec, Weight,
     },
     net::{Namespace, Original, OriginalDestinations, SocketOptions},
     registry::{Registry, SnapshotReader},
@@ -88,7 +88,7 @@ impl Mesh {
             static_instances: instances.iter().copied().map(instance).collect(),
             sources: Vec::new(),
             routes: Vec::new(),
-            policy,
+            policy: policy.into(),
         };
         let mut registry = Registry::new();
         registry.configure(vec![spec.clone()]);
@@ -134,7 +134,7 @@ fn instance(address: SocketAddr) -> Instance {
         port: NonZeroU16::new(address.port()),
         serves: None,
         weight: Weight(1),
-        locality: Locality::default(),
+        locality: Arc::default(),
         priority: 0,
         labels: Arc::default(),
     }

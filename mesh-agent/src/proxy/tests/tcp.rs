@@ -130,7 +130,7 @@ async fn connections_are_limited_and_listed() {
 #[tokio::test]
 async fn a_removed_service_is_reset() {
     let mut mesh = Mesh::start(Protocol::Tcp, &[echo_server().await]).await;
-    mesh.registry.configure(Vec::new());
+    mesh.registry.configure(Vec::<ServiceSpec>::new());
     assert!(mesh.resets().await);
     assert_eq!(mesh.proxy.stats().no_service.load(Ordering::Relaxed), 1);
     // It comes back with the service.
