@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -44,8 +45,8 @@ pub(super) struct Tracked {
     pub processes: usize,
     /// Whose it is, on Kubernetes.
     pub pod: Option<Arc<Pod>>,
-    /// The hooks know the pod's own address.
-    named: bool,
+    /// The pod's own; it may get them only after its first process.
+    addresses: Vec<IpAddr>,
 }
 
 pub(super) struct Tracker {
@@ -132,7 +133,7 @@ impl Tracker {
             let pod = captured.and_then(|captured| captured.pod.clone());
             self.take_in(inode, occupant, pod).await;
         }
-        self.name_clients();
+        self.name_pods();
         self.let_go(&found).await;
         self.publish();
         self.agent.pods.note_scanned(generation);
@@ -156,15 +157,23 @@ impl Tracker {
         }
     }
 
-    /// Tells the hooks the address that a pod's sockets are hashed by. It may get
-    /// one only after its first process.
-    fn name_clients(&mut self) {
+    /// Tells the hooks the pods' addresses: one that its sockets are hashed by,
+    /// and all, to know who is on this node.
+    fn name_pods(&mut self) {
         let Some(kernel) = self.agent.kernel() else { return };
-        for tracked in self.tracked.values_mut().filter(|tracked| !tracked.named) {
-            if let Some(address) = tracked.namespace.address() {
+        for tracked in self.tracked.values_mut().filter(|tracked| tracked.addresses.is_empty()) {
+            tracked.addresses = tracked.namespace.addresses().unwrap_or_default();
+            if let Some(&address) = tracked.addresses.iter().min() {
                 kernel.tables().set_client(tracked.namespace.cookie(), Some(address));
-                tracked.named = true;
             }
+        }
+        let addresses = self.tracked.values().flat_map(|tracked| &tracked.addresses).copied();
+        if let Err(error) = kernel.neighbours().follow(addresses) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the hooks don't know all pods of this node: what leads to the others is treated \
+                 as if it left the node"
+            );
         }
     }
 
@@ -212,8 +221,14 @@ impl Tracker {
             Ok(listeners) => {
                 tracing::info!(netns = namespace.cookie(), pid, "listening in a namespace");
                 self.refused.remove(&inode);
-                let tracked =
-                    Tracked { namespace, listeners, pid, processes, pod: None, named: false };
+                let tracked = Tracked {
+                    namespace,
+                    listeners,
+                    pid,
+                    processes,
+                    pod: None,
+                    addresses: Vec::new(),
+                };
                 self.tracked.insert(inode, tracked);
             }
             Err(error) => {
