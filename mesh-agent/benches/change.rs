@@ -26,7 +26,7 @@ fn instances(service: u32, weight: u16) -> Arc<[Instance]> {
         address: IpAddr::from([10, high, low, n]),
         port: NonZeroU16::new(8080),
         weight: Weight(if n == 0 { weight } else { 1 }),
-        locality: Locality::default(),
+        locality: Locality::default().into(),
         priority: 0,
         labels: Arc::default(),
         serves: Default::default(),
@@ -53,7 +53,7 @@ fn registry(services: u32) -> Registry {
             static_instances: Vec::new(),
             sources: vec![Source::Dns(DnsSource::default())],
             routes: Vec::new(),
-            policy: Policy::default(),
+            policy: Policy::default().into(),
         }
     };
     let mut registry = Registry::new();

@@ -72,6 +72,11 @@ impl Flow {
         Ok(least)
     }
 
+    /// Whether there are rate limits at all.
+    pub fn has_rates(&self) -> bool {
+        !self.rates.is_empty()
+    }
+
     /// Counts one more of what `policy.connections` limits.
     pub fn enter(&self, counted: Counted) -> Result<Slot, Refusal> {
         self.breaker.enter(counted, self.max(counted)).ok_or_else(|| {

@@ -8,7 +8,7 @@ mod namespace;
 mod original;
 mod socket;
 
-pub use clock::monotonic_ns;
+pub use clock::{coarse_ns, monotonic_ns};
 pub use destroy::{LiveSocket, SocketKind, destroy};
 pub use diag::{TcpStatistics, tcp_connections, tcp_sockets, udp_sockets};
 pub use namespace::Namespace;

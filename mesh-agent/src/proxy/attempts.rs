@@ -54,7 +54,7 @@ impl<'a> Attempts<'a> {
 
     /// Counts a first attempt whose instance was picked elsewhere.
     pub fn made(&mut self, port: &ServicePort, endpoint: &Endpoint) {
-        port.budget.request(net::monotonic_ns());
+        port.budget.request(net::coarse_ns());
         self.count = 1;
         self.tried.push(endpoint.address);
     }
@@ -62,7 +62,7 @@ impl<'a> Attempts<'a> {
     /// The instance of the first attempt: one whose exile is over, if there is
     /// one, because without a probe it would never come back.
     pub fn first(&mut self, port: &ServicePort) -> Option<Picked> {
-        port.budget.request(net::monotonic_ns());
+        port.budget.request(net::coarse_ns());
         self.count = 1;
         let picked = match port.probe(self.caller.subset(port)) {
             Some((endpoint, probe)) => Picked { endpoint, probe: Some(probe) },
@@ -80,7 +80,7 @@ impl<'a> Attempts<'a> {
         }
         let endpoint = self.pick(port)?;
         self.permit = None;
-        self.permit = Some(port.budget.permit(&self.retry.budget, net::monotonic_ns())?);
+        self.permit = Some(port.budget.permit(&self.retry.budget, net::coarse_ns())?);
         self.count += 1;
         port.stats.retries[reason as usize].fetch_add(1, Ordering::Relaxed);
         self.note(&endpoint);

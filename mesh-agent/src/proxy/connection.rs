@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     detect, http,
     listener::Space,
+    pick,
     tapped::{self, Ending},
     tcp,
     worker::Worker,
@@ -64,6 +65,8 @@ pub(super) struct Connection {
     pub space: Rc<Space>,
     pub peer: SocketAddr,
     pub original: Original,
+    /// Of its client: see [`pick::workload`].
+    pub workload: u64,
     pub protocol: Cell<&'static str>,
     pub instance: Cell<Option<SocketAddr>>,
     pub sent: Cell<u64>,
@@ -234,6 +237,7 @@ pub(super) fn admit(
         space: Rc::clone(space),
         peer,
         original,
+        workload: pick::workload_of(space, peer),
         protocol: Cell::new(port.1.port.protocol.name()),
         instance: Cell::new(None),
         sent: Cell::new(0),

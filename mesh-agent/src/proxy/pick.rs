@@ -1,10 +1,12 @@
 //! Who picks, and which instance it gets: what the balancer needs to know of
 //! the client, and the instance that it keeps to.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, header, request};
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::{connection::Connection, listener::Space};
 use crate::{
     balance::{Ask, key},
     model::{Algorithm, HashOn},
@@ -87,9 +89,14 @@ pub(super) fn pick(
 /// Listeners of `--no-ebpf` all stand in one namespace: there, clients are told
 /// apart by their addresses.
 pub(super) fn workload(connection: &Connection) -> u64 {
-    match connection.space.explicit {
-        true => key::source(connection.peer.ip()),
-        false => key::workload(connection.cookie()),
+    connection.workload
+}
+
+/// The same, before there is a connection.
+pub(super) fn workload_of(space: &Space, peer: SocketAddr) -> u64 {
+    match space.explicit {
+        true => key::source(peer.ip()),
+        false => key::workload(space.namespace.cookie()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bytes from socket to socket, in both directions.
 
 use std::{
+    cell::Cell,
     io::{self, ErrorKind},
     net::Shutdown,
     os::fd::AsRawFd as _,
@@ -95,9 +96,17 @@ pub(super) async fn tunnel(
     };
     let port = connection.port();
     let flow = &port.flow;
+    // Once both have ended, the sockets are closed, which says it as well.
+    let ended = Cell::new(false);
     let both = futures_util::future::try_join(
-        pump(connection, client, server, &flow.upload, early.from_client, sent),
-        pump(connection, server, client, &flow.download, early.from_server, received),
+        async {
+            pump(connection, client, server, &flow.upload, early.from_client, sent).await?;
+            if ended.replace(true) { Ok(()) } else { end(server) }
+        },
+        async {
+            pump(connection, server, client, &flow.download, early.from_server, received).await?;
+            if ended.replace(true) { Ok(()) } else { end(client) }
+        },
     );
     let result = tokio::select! {
         result = both => result.map(|_| ()),
@@ -172,7 +181,11 @@ async fn pump(
         // a smaller: what is kept for a stalled receiver is bounded by it.
         window = if read == most { LARGE.min(window * 2) } else { SMALL.max(window / 2) };
     }
-    // Half of it is closed; the other direction may go on for hours.
+    Ok(())
+}
+
+/// Half of it is closed; the other direction may go on for hours.
+fn end(to: &TcpStream) -> io::Result<()> {
     match SockRef::from(to).shutdown(Shutdown::Write) {
         Err(error) if error.kind() != ErrorKind::NotConnected => Err(error),
         _ => Ok(()),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
+use foldhash::fast::RandomState;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
@@ -81,7 +82,7 @@ pub(super) struct Worker {
     pub stats: Arc<ProxyStats>,
     pub taps: Arc<Taps>,
     pub pools: Pools,
-    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    connections: RefCell<HashMap<u64, Rc<Connection>, RandomState>>,
     next: Cell<u64>,
     draining: Cell<bool>,
     /// Bytes on their way from one socket to another; idle connections hold

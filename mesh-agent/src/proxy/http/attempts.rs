@@ -6,10 +6,10 @@ use std::{
 };
 
 use http::{HeaderValue, Response};
-use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
 use super::{
+    coming::Coming,
     error::Failure,
     exchange::{Exchange, Head},
     headers,
@@ -29,7 +29,7 @@ use crate::{
 /// An instance's answer, as far as its head.
 pub(super) struct Answer {
     pub endpoint: Arc<Endpoint>,
-    pub response: Response<Incoming>,
+    pub response: Response<Coming>,
     pub lease: Lease,
     pub in_flight: InFlight,
     /// The request, where another attempt may be made with it.
@@ -89,10 +89,10 @@ impl Exchange {
         let in_flight = InFlight::new(endpoint);
         let mut renewed = 0;
         loop {
-            let leased = match self.leased(picked, stream.is_some() || renewed > 0) {
+            let leased = match self.leased(picked, &head, stream.is_some() || renewed > 0) {
                 Some(lease) => Ok((lease, true)),
                 // Rare, and large.
-                None => Box::pin(self.lease(picked, stream.take(), renewed > 0)).await,
+                None => Box::pin(self.lease(picked, &head, stream.take(), renewed > 0)).await,
             };
             let (lease, reused) = match leased {
                 Ok(leased) => leased,

@@ -87,7 +87,7 @@ impl Streamed {
         } else {
             self.release();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 }
 

@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
-    error::Failure, expect::Gate, headers, paced::Paced, session::Session, source::Source,
-    tapped::Tapped,
+    coming::Coming, error::Failure, expect::Gate, headers, paced::Paced, session::Session,
+    source::Source, tapped::Tapped,
 };
 use crate::{
     model::{FailoverMode, Retry},
@@ -79,7 +79,11 @@ impl Exchange {
             upgrade,
             http10: head.version == Version::HTTP_10,
             source: Source::new(
-                Paced::new(incoming, &port.flow.upload, workload(&session.connection)),
+                Paced::new(
+                    Coming::Library(incoming),
+                    &port.flow.upload,
+                    workload(&session.connection),
+                ),
                 replay,
             ),
             gate: expects.then(Arc::<Gate>::default),

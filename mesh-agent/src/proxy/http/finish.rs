@@ -48,7 +48,7 @@ impl Exchange {
     /// is returned.
     fn readdress(&self, head: &mut response::Parts) -> Option<HeaderValue> {
         head.version = if self.session.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        headers::strip_hop_by_hop_response(&mut head.headers)
+        headers::strip_hop_by_hop(&mut head.headers)
     }
 
     /// An answer with a body.
@@ -58,9 +58,9 @@ impl Exchange {
         self.readdress(&mut head);
         if let Lease::Http1 { connection, .. } = &lease {
             connection.tunnel.set(false);
-            if self.session.http2 {
-                endpoint.live.http1_only.store(true, Ordering::Relaxed);
-            }
+        }
+        if self.session.http2 && !matches!(lease, Lease::Http2(_)) {
+            endpoint.live.http1_only.store(true, Ordering::Relaxed);
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let error = "it switched protocols without being asked".into();

@@ -17,8 +17,20 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Takes out what concerns one hop only. Returns what an upgrade is wanted to,
 /// where one is.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    // A look at each name costs less than a search for each of these.
+    if !headers.keys().any(concerns_one_hop) {
+        return None;
+    }
     let mut upgrade = None;
-    if headers.contains_key(header::CONNECTION) {
+    if let Some(value) = headers.get(header::CONNECTION)
+        && value.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+        && headers.get_all(header::CONNECTION).iter().nth(1).is_none()
+    {
+        headers.remove(header::CONNECTION);
+        if !headers.keys().any(concerns_one_hop) {
+            return None;
+        }
+    } else if headers.contains_key(header::CONNECTION) {
         let options: Vec<HeaderValue> =
             headers.get_all(header::CONNECTION).iter().cloned().collect();
         headers.remove(header::CONNECTION);
@@ -55,10 +67,16 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade.filter(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
-/// The same for a response: the instance's `upgrade` is returned.
-pub(super) fn strip_hop_by_hop_response(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    headers.remove(HTTP2_SETTINGS);
-    strip_hop_by_hop(headers)
+fn concerns_one_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "te" | "upgrade"
+            | "connection"
+            | "keep-alive"
+            | "http2-settings"
+            | "proxy-connection"
+            | "transfer-encoding"
+    )
 }
 
 /// A client's address as a field value.

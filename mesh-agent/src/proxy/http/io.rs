@@ -1,13 +1,10 @@
-//! The sockets as the HTTP library sees them: the client's behind the guard,
-//! the instance's with its bytes counted.
+//! The client's socket as the HTTP library sees it: behind the guard.
 
 use std::{
-    cell::Cell,
     io::{self, IoSlice},
     net::Shutdown,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,7 +18,7 @@ use tokio::{
 };
 
 use super::{guard::Guard, session::Session};
-use crate::{proxy::connection::add, registry::Endpoint};
+use crate::proxy::connection::add;
 
 /// The client's socket.
 pub(super) struct ClientIo {
@@ -223,8 +220,13 @@ impl Write for ClientIo {
     ) -> Poll<io::Result<usize>> {
         ready!(self.write_interim(context))?;
         self.clean = false;
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        add(&self.session.connection.received, written);
+        let Self { stream, session, .. } = &mut *self;
+        let scratch = &mut *session.connection.worker.scratch.borrow_mut();
+        let written = ready!(match gather(slices, scratch) {
+            Some(piece) => Pin::new(stream).poll_write(context, piece),
+            None => Pin::new(stream).poll_write_vectored(context, slices),
+        })?;
+        add(&session.connection.received, written);
         Poll::Ready(Ok(written))
     }
 
@@ -271,107 +273,28 @@ pub(super) async fn close_gently(stream: TcpStream, scratch: &std::cell::RefCell
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_READS: usize = 64;
 
-/// An instance's socket.
-pub(super) struct UpstreamIo {
-    pub stream: TcpStream,
-    endpoint: Arc<Endpoint>,
-    greeting: Option<Rc<Greeting>>,
-}
+/// What is gathered at most: the copy of more costs more than it saves.
+const GATHERED: usize = 16 * 1024;
 
-/// The first bytes that an instance sent on an HTTP/2 connection.
-#[derive(Debug, Default)]
-pub(super) struct Greeting {
-    pub said: Cell<Said>,
-    pub changed: tokio::sync::Notify,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Said {
-    #[default]
-    Nothing,
-    /// A SETTINGS frame, as RFC 9113 section 3.4 has it.
-    Http2,
-    SomethingElse,
-    /// Closed without a word.
-    Closed,
-}
-
-impl UpstreamIo {
-    pub fn new(stream: TcpStream, endpoint: Arc<Endpoint>, greeting: Option<Rc<Greeting>>) -> Self {
-        Self { stream, endpoint, greeting }
+/// The slices as one piece, where they are few bytes: the kernel takes longer
+/// over `writev` than over `send`.
+fn gather<'a>(slices: &'a [IoSlice<'_>], scratch: &'a mut [u8]) -> Option<&'a [u8]> {
+    if let [piece] = slices {
+        return Some(piece);
     }
-}
-
-impl Read for UpstreamIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let Some(greeting) = &this.greeting else {
-            let read = ready!(read_into(&mut this.stream, context, &mut cursor))?;
-            this.endpoint.live.bytes_received.fetch_add(read as u64, Ordering::Relaxed);
-            return Poll::Ready(Ok(()));
-        };
-        let mut first = [0; 9];
-        let mut buffer = ReadBuf::new(&mut first);
-        let peeked = ready!(this.stream.poll_peek(context, &mut buffer));
-        let said = match (peeked, &first) {
-            (Ok(0) | Err(_), _) => Said::Closed,
-            // Type 4 on stream 0. Fewer bytes than a frame header are not
-            // waited for: no peer sends the header in pieces.
-            (Ok(9), [_, _, _, 4, _, 0, 0, 0, 0]) => Said::Http2,
-            _ => Said::SomethingElse,
-        };
-        greeting.said.set(said);
-        greeting.changed.notify_waiters();
-        this.greeting = None;
-        self.poll_read(context, cursor)
+    if slices.iter().map(|slice| slice.len()).sum::<usize>() > GATHERED.min(scratch.len()) {
+        return None;
     }
-}
-
-impl UpstreamIo {
-    fn count(&self, written: usize) -> usize {
-        self.endpoint.live.bytes_sent.fetch_add(written as u64, Ordering::Relaxed);
-        written
+    let mut end = 0;
+    for slice in slices {
+        scratch[end..end + slice.len()].copy_from_slice(slice);
+        end += slice.len();
     }
-}
-
-impl Write for UpstreamIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        Poll::Ready(Ok(self.count(written)))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        Poll::Ready(Ok(self.count(written)))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    Some(&scratch[..end])
 }
 
 /// Reads once, straight into the library's buffer.
-fn read_into(
+pub(super) fn read_into(
     stream: &mut TcpStream,
     context: &mut Context<'_>,
     cursor: &mut ReadBufCursor<'_>,

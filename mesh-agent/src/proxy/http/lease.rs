@@ -1,12 +1,14 @@
 //! A connection for one exchange: one that is there, or a new one.
 
-use std::sync::atomic::Ordering;
+use std::{rc::Rc, sync::atomic::Ordering};
 
+use http::request::Parts;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     error::Failure,
     exchange::Exchange,
+    plain::{self, Plain},
     pool::{self, Lease, Pool, Started},
 };
 use crate::{
@@ -40,7 +42,7 @@ impl Exchange {
 
     /// A connection that is there. None where there is no such, or where it has
     /// to be a new one.
-    pub fn leased(&self, picked: &Picked, fresh: bool) -> Option<Lease> {
+    pub fn leased(&self, picked: &Picked, head: &Parts, fresh: bool) -> Option<Lease> {
         if fresh || picked.probe.is_some() {
             return None;
         }
@@ -50,14 +52,20 @@ impl Exchange {
         if self.wants_http2(endpoint) {
             return pool.stream().map(Lease::Http2);
         }
-        let connection = pool.idle_http1()?;
-        Some(Lease::Http1 { pool, connection })
+        pool.idle_http1(self.is_plain(head))
+    }
+
+    /// Whether the agent itself may speak: see [`plain`].
+    pub fn is_plain(&self, head: &Parts) -> bool {
+        let alone = !self.connect && self.upgrade.is_none() && self.gate.is_none();
+        alone && self.source.is_empty() && plain::fits(head)
     }
 
     /// A connection, and whether it served before.
     pub async fn lease(
         &self,
         picked: &Picked,
+        head: &Parts,
         mut stream: Option<TcpStream>,
         fresh: bool,
     ) -> Result<(Lease, bool), Failure> {
@@ -74,19 +82,17 @@ impl Exchange {
         }
         if !fresh
             && stream.is_none()
-            && let Some(connection) = pool.idle_http1()
+            && let Some(lease) = pool.idle_http1(self.is_plain(head))
         {
-            return Ok((Lease::Http1 { pool, connection }, true));
+            return Ok((lease, true));
         }
         let room = self.room().await?;
         let stream = match stream {
             Some(stream) => stream,
             None => upstream::connect(connection, &self.port, picked).await?,
         };
-        let connection = pool::start_http1(stream, endpoint, room.slot)
-            .await
-            .map_err(|_| Failure::Closed(endpoint.address))?;
-        Ok((Lease::Http1 { pool, connection }, false))
+        let connection = Rc::new(Plain::new(stream, endpoint, room.slot));
+        Ok((Lease::Plain { pool, connection }, false))
     }
 
     /// Room for a connection; until there is some, the request is pending, and

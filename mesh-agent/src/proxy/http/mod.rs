@@ -3,6 +3,7 @@
 mod attempts;
 mod batch;
 mod body;
+mod coming;
 mod error;
 mod exchange;
 mod expect;
@@ -17,6 +18,7 @@ mod lease;
 mod local;
 mod paced;
 mod patience;
+mod plain;
 mod pool;
 mod route;
 mod send;
@@ -25,6 +27,7 @@ mod session;
 mod source;
 mod tapped;
 mod unseen;
+mod upstream_io;
 mod verdict;
 
 use std::rc::Rc;

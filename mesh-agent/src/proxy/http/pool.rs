@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use hyper::client::conn::{http1, http2};
 use tokio::{
     net::TcpStream,
@@ -22,10 +23,11 @@ use tokio::{
 
 use super::{
     batch::{BatchExecutor, Batched},
-    io::{Greeting, Said, UpstreamIo},
+    plain::Plain,
     source::RequestBody,
+    upstream_io::{Greeting, Said, UpstreamIo},
 };
-use crate::{limit::Slot, proxy::upstream::ConnectError, registry::Endpoint};
+use crate::{limit::Slot, net::coarse_ns, proxy::upstream::ConnectError, registry::Endpoint};
 
 /// Of an HTTP/1 response, head or body: what a client that reads slowly costs,
 /// about three times, as each piece waits whole until it has been taken.
@@ -42,12 +44,13 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// The pools of a worker.
 #[derive(Default)]
-pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr), Rc<Pool>>>);
+pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr), Rc<Pool>, RandomState>>);
 
 /// Connections from one namespace to one instance.
 #[derive(Default)]
 pub(super) struct Pool {
-    http1: RefCell<Vec<(Http1, Instant)>>,
+    /// Those that wait, and since when.
+    http1: RefCell<Vec<(Idle, u64)>>,
     http2: RefCell<Vec<Rc<Http2>>>,
     /// One HTTP/2 connection is opened at a time: those who wait will share it,
     /// or its failure.
@@ -93,9 +96,43 @@ pub(super) struct Http2 {
     slot: Slot,
 }
 
+/// An HTTP/1 connection that waits for the next request.
+enum Idle {
+    Library(Http1),
+    Plain(Rc<Plain>),
+}
+
+impl Idle {
+    fn is_wanted(&self) -> bool {
+        match self {
+            Self::Library(one) => one.is_wanted(),
+            Self::Plain(one) => one.is_wanted(),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Library(one) => one.sender.is_closed(),
+            Self::Plain(one) => !one.is_idle(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Library(one) => one.sender.is_ready(),
+            Self::Plain(_) => true,
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+}
+
 /// A connection for one exchange.
 pub(super) enum Lease {
     Http1 { pool: Rc<Pool>, connection: Http1 },
+    Plain { pool: Rc<Pool>, connection: Rc<Plain> },
     Http2(Stream),
 }
 
@@ -123,11 +160,18 @@ impl Stream {
 impl Lease {
     /// The exchange is complete on both sides.
     pub fn release(self) {
-        if let Self::Http1 { pool, connection } = self {
-            let idle = &mut *pool.http1.borrow_mut();
-            if idle.len() < IDLE && !connection.sender.is_closed() && !connection.is_wanted() {
-                idle.push((connection, Instant::now()));
+        let (pool, idle) = match self {
+            Self::Http1 { pool, connection } if !connection.sender.is_closed() => {
+                (pool, Idle::Library(connection))
             }
+            Self::Plain { pool, connection } if connection.is_reusable() => {
+                (pool, Idle::Plain(connection))
+            }
+            _ => return,
+        };
+        let all = &mut *pool.http1.borrow_mut();
+        if all.len() < IDLE && !idle.is_wanted() {
+            all.push((idle, coarse_ns()));
         }
     }
 }
@@ -153,9 +197,12 @@ impl Pools {
     /// Drops what is dead or has been idle for long.
     pub fn sweep(&self, now: Instant) {
         self.make_room();
+        let (now_ns, idle_ns) = (coarse_ns(), IDLE_TIME.as_nanos() as u64);
         self.0.borrow_mut().retain(|_, pool| {
             let fresh = |since| now.duration_since(since) < IDLE_TIME;
-            pool.http1.borrow_mut().retain(|(one, since)| !one.sender.is_closed() && fresh(*since));
+            pool.http1
+                .borrow_mut()
+                .retain(|(one, since)| !one.is_closed() && now_ns.saturating_sub(*since) < idle_ns);
             pool.http2.borrow_mut().retain(|one| {
                 !one.sender.is_closed() && (one.streams.get() > 0 || fresh(one.idle_since.get()))
             });
@@ -168,15 +215,28 @@ impl Pools {
 
 impl Pool {
     /// An idle HTTP/1 connection: the one used last, whose caches are warm and
-    /// which the instance is least likely to be closing.
-    pub fn idle_http1(&self) -> Option<Http1> {
+    /// which the instance is least likely to be closing. One that the library
+    /// speaks on serves any request, but a plain one better where it can.
+    pub fn idle_http1(self: &Rc<Self>, plain: bool) -> Option<Lease> {
+        let pool = Rc::clone(self);
+        let idle = self.idle(|one| one.is_plain() == plain).or_else(|| self.idle(|_| true))?;
+        Some(match idle {
+            Idle::Library(connection) => Lease::Http1 { pool, connection },
+            Idle::Plain(connection) => Lease::Plain { pool, connection },
+        })
+    }
+
+    fn idle(&self, wanted: impl Fn(&Idle) -> bool) -> Option<Idle> {
         let idle = &mut *self.http1.borrow_mut();
         // Those that stay closed further down are swept.
         for index in (0..idle.len()).rev() {
-            let sender = &idle[index].0.sender;
-            if sender.is_closed() {
+            let one = &idle[index].0;
+            if !wanted(one) {
+                continue;
+            }
+            if one.is_closed() {
                 idle.swap_remove(index);
-            } else if sender.is_ready() {
+            } else if one.is_ready() {
                 return Some(idle.swap_remove(index).0);
             }
         }
@@ -220,12 +280,7 @@ impl Http2 {
 }
 
 /// Speaks HTTP/1 on a new connection.
-pub(super) async fn start_http1(
-    stream: TcpStream,
-    endpoint: &Arc<Endpoint>,
-    slot: Slot,
-) -> hyper::Result<Http1> {
-    let io = UpstreamIo::new(stream, Arc::clone(endpoint), None);
+pub(super) async fn start_http1(io: UpstreamIo, slot: Slot) -> hyper::Result<Http1> {
     let (sender, mut connection) =
         http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await?;
     let tunnel = Rc::new(Cell::new(false));

@@ -1,22 +1,28 @@
 //! A request over a connection to an instance, and the head of the answer.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
+    coming::Coming,
+    error::Failure,
     exchange::{Exchange, Head},
     headers,
-    pool::Lease,
+    plain::{Plain, Unanswered},
+    pool::{self, Lease, Pool},
     source::RequestBody,
+    upstream_io::UpstreamIo,
     verdict::Failed,
 };
 use crate::registry::Endpoint;
 
-/// The response time of a request, for the limit of what is under way. Where
-/// it is dropped without an answer, the time until then counts.
+/// The response time of a request, for the balancer and for the limit of what
+/// is under way. Where it is dropped without an answer, the time until then counts.
 struct Timing<'a> {
     endpoint: &'a Endpoint,
     started: Instant,
@@ -30,13 +36,20 @@ impl<'a> Timing<'a> {
         Self { endpoint, started, in_flight, answered: false }
     }
 
-    /// A failure says nothing: it is often fast.
-    fn answered(mut self, status: StatusCode, now: Instant) {
+    /// A failure says nothing of the limit: it is often fast.
+    fn answered(mut self, status: StatusCode) {
         self.answered = true;
+        let now = Instant::now();
+        let took = now - self.started;
+        self.endpoint.live.observe(took, now);
         if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            let took = now - self.started;
             self.endpoint.concurrency.sample(took, self.in_flight, now.into_std());
         }
+    }
+
+    /// Another times the rest of it.
+    fn taken_over(mut self) {
+        self.answered = true;
     }
 }
 
@@ -50,16 +63,105 @@ impl Drop for Timing<'_> {
     }
 }
 
+/// What came of a request, and the request, where another attempt may be made
+/// with it.
+type Sent = Result<(Response<Coming>, Lease, Option<Head>), Failed>;
+
+/// An attempt over a connection that the library doesn't have.
+struct Plainly<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    pool: Rc<Pool>,
+    connection: Rc<Plain>,
+    reused: bool,
+    started: Instant,
+}
+
 impl Exchange {
     pub async fn send(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
+        lease: Lease,
+        reused: bool,
+        head: Head,
+    ) -> Sent {
+        let started = Instant::now();
+        match lease {
+            Lease::Plain { pool, connection } => {
+                let plain = Plainly { endpoint, pool, connection, reused, started };
+                match self.is_plain(&head) {
+                    true => self.send_plainly(plain, head).await,
+                    false => self.take_over(plain, None, head).await,
+                }
+            }
+            lease => self.send_by_library(endpoint, lease, reused, head, started).await,
+        }
+    }
+
+    /// Without the library, as far as that goes.
+    async fn send_plainly(&self, plain: Plainly<'_>, mut head: Head) -> Sent {
+        let Plainly { endpoint, reused, started, .. } = plain;
+        let connection = &plain.connection;
+        if !connection.is_idle() {
+            return Err(self.unsent(endpoint, head));
+        }
+        if let Err(failure) = headers::address(&mut head, Version::HTTP_11) {
+            return Err(Failed::for_good(failure));
+        }
+        let timing = Timing::new(endpoint, started);
+        let scratch = &self.session.connection.worker.scratch;
+        match self.in_time(connection.exchange(&head, scratch)).await {
+            Some(Ok(response)) => {
+                timing.answered(response.status());
+                let spare = self.source.is_replayable().then_some(head);
+                let Plainly { pool, connection, .. } = plain;
+                Ok((response.map(Coming::Plain), Lease::Plain { pool, connection }, spare))
+            }
+            Some(Err(Unanswered::Broken(error))) => Err(self.broken(endpoint, error, reused, head)),
+            Some(Err(Unanswered::Strange(read))) => {
+                timing.taken_over();
+                self.take_over(plain, Some(read), head).await
+            }
+            None => {
+                let Plainly { pool, connection, .. } = plain;
+                Err(self.too_late(endpoint, &Lease::Plain { pool, connection }, head))
+            }
+        }
+    }
+
+    /// From here on the library speaks on this connection: in the middle of an
+    /// exchange, where something was read of the answer.
+    async fn take_over(&self, plain: Plainly<'_>, read: Option<Vec<u8>>, head: Head) -> Sent {
+        let Plainly { endpoint, pool, connection, reused, started } = plain;
+        // Once for a connection; and large.
+        Box::pin(async move {
+            let closed = || Failure::Closed(endpoint.address);
+            let Some((stream, slot)) = connection.take() else {
+                return Err(Failed::not_connected(closed(), head));
+            };
+            let endpoint = Arc::clone(endpoint);
+            let io = match read {
+                None => UpstreamIo::new(stream, endpoint, None),
+                Some(read) => UpstreamIo::taken_over(stream, endpoint, read),
+            };
+            let Ok(connection) = pool::start_http1(io, slot).await else {
+                return Err(Failed::not_connected(closed(), head));
+            };
+            let lease = Lease::Http1 { pool, connection };
+            self.send_by_library(plain.endpoint, lease, reused, head, started).await
+        })
+        .await
+    }
+
+    async fn send_by_library(
+        &self,
+        endpoint: &Arc<Endpoint>,
         mut lease: Lease,
         reused: bool,
         mut head: Head,
-    ) -> Result<(Response<Incoming>, Lease, Option<Head>), Failed> {
+        started: Instant,
+    ) -> Sent {
         let version = match lease {
-            Lease::Http1 { .. } => Version::HTTP_11,
+            Lease::Http1 { .. } | Lease::Plain { .. } => Version::HTTP_11,
             Lease::Http2(_) => Version::HTTP_2,
         };
         // For what isn't answered, or not as it should be.
@@ -75,7 +177,6 @@ impl Exchange {
         if version == Version::HTTP_11 {
             self.hear_interim(&mut request);
         }
-        let started = Instant::now();
         let timing = Timing::new(endpoint, started);
         let result = match &mut lease {
             Lease::Http1 { connection, .. } => {
@@ -83,14 +184,16 @@ impl Exchange {
                 self.in_time(connection.sender.try_send_request(request)).await
             }
             Lease::Http2(stream) => self.in_time(stream.sender().try_send_request(request)).await,
+            Lease::Plain { .. } => {
+                let failure = Failure::Closed(endpoint.address);
+                return Err(Failed::not_connected(failure, spare));
+            }
         };
         match result {
             Some(Ok(response)) => {
-                let now = Instant::now();
-                endpoint.live.observe(now - started, now);
-                timing.answered(response.status(), now);
+                timing.answered(response.status());
                 let spare = self.source.is_replayable().then_some(spare);
-                Ok((response, lease, spare))
+                Ok((response.map(Coming::Library), lease, spare))
             }
             Some(Err(error)) => Err(self.failed(endpoint, error, &lease, reused, spare)),
             None => Err(self.too_late(endpoint, &lease, spare)),

@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A client's request body, outside of any attempt. The first attempt isn't
 /// kept waiting: what passes is copied, up to `failover.replay` bytes.
-#[derive(Debug)]
 pub(super) struct Source {
     incoming: RefCell<Paced>,
     kept: RefCell<Kept>,
@@ -65,6 +64,11 @@ impl Source {
     /// what was read has been kept.
     pub fn is_replayable(&self) -> bool {
         matches!(*self.kept.borrow(), Kept::Whole { .. })
+    }
+
+    /// Whether there is nothing to send: neither now nor later.
+    pub fn is_empty(&self) -> bool {
+        self.passed.get() == 0 && self.incoming.borrow().is_end_stream()
     }
 
     /// How many bytes have been read of it.
@@ -135,7 +139,6 @@ impl Source {
 }
 
 /// The body of one attempt.
-#[derive(Debug)]
 pub(super) struct RequestBody {
     source: Rc<Source>,
     /// Opens when the instance wants the body.
@@ -197,7 +200,7 @@ impl Body for RequestBody {
         if frame.is_none() || this.is_end_stream() {
             this.source.done.set(true);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Request, header, request};
+use http::{HeaderMap, HeaderName, Request, header, request};
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
@@ -98,6 +98,36 @@ impl Exchange {
         }
     }
 
+    /// The connection was closed before the request was sent.
+    pub fn unsent(&self, endpoint: &Endpoint, spare: Head) -> Failed {
+        let error = "the connection was closed before the request was sent".into();
+        Failed {
+            renewals: RENEWALS,
+            attempt: Attempt::Unseen,
+            outcome: Outcome::Unclear,
+            failure: Failure::Exchange { instance: endpoint.address, error },
+            head: self.source.is_replayable().then_some(spare),
+        }
+    }
+
+    /// The connection broke before there was an answer to a request without a
+    /// body.
+    pub fn broken(
+        &self,
+        endpoint: &Endpoint,
+        error: std::io::Error,
+        reused: bool,
+        spare: Head,
+    ) -> Failed {
+        Failed {
+            renewals: usize::from(reused && self.may_repeat_a_broken_one(&spare)),
+            attempt: Attempt::Broken { timed_out: false },
+            outcome: Outcome::ResponseFailed,
+            failure: Failure::Exchange { instance: endpoint.address, error: error.into() },
+            head: self.source.is_replayable().then_some(spare),
+        }
+    }
+
     /// No answer within `retry.perTryTimeout`.
     pub fn too_late(&self, endpoint: &Endpoint, lease: &Lease, spare: Head) -> Failed {
         if let Lease::Http2(stream) = lease {
@@ -168,7 +198,7 @@ impl Exchange {
             Err(failed) => (failed.attempt, &mut failed.head),
             Ok(answer) => {
                 let status = answer.response.status().as_u16();
-                let grpc = grpc_status(answer.response.headers()).filter(|_| self.grpc);
+                let grpc = self.grpc.then(|| grpc_status(answer.response.headers())).flatten();
                 (Attempt::Answered { status, grpc }, &mut answer.spare)
             }
         };
@@ -200,7 +230,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// The status of a call whose headers are trailers at the same time.
 fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]

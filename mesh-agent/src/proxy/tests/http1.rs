@@ -301,3 +301,56 @@ async fn trailers_pass() {
         mesh.raw(format!("{GET}TE: trailers\r\nConnection: close, TE\r\n\r\n").as_bytes()).await;
     assert!(text.ends_with("2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n"), "{text}");
 }
+
+#[tokio::test]
+async fn one_connection_serves_answers_of_every_framing() {
+    static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+    let server = server(|mut stream| async move {
+        CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        for pieces in [
+            // A known length, in pieces that end anywhere.
+            vec!["HTTP/1.1 200", " OK\r\nContent-Le", "ngth: 4\r\n\r", "\no", "ne", "!"],
+            vec!["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntwo!"],
+            // From here on the library has it.
+            vec![
+                "HTTP/1.1 200 OK\r\nTransfer-Enco",
+                "ding: chunked\r\n\r\n6\r\nthr",
+                "ee!\r\n0\r\n\r\n",
+            ],
+            vec!["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour!"],
+            vec!["HTTP/1.1 200 OK\r\n\r\nfive!"],
+        ] {
+            read_until(&mut stream, "\r\n\r\n").await;
+            for piece in pieces {
+                stream.write_all(piece.as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    })
+    .await;
+    let mesh = Mesh::start(Protocol::Http, &[server]).await;
+    let mut stream = mesh.connect().await;
+    for body in ["one!", "two!", "three!", "four!", "five!"] {
+        stream.write_all(format!("{GET}\r\n").as_bytes()).await.unwrap();
+        let text = read_until(&mut stream, "!").await;
+        assert!(text.contains("HTTP/1.1 200 OK\r\n") && text.contains(body), "{body}: {text}");
+        if body == "three!" || body == "five!" {
+            read_until(&mut stream, "0\r\n\r\n").await;
+        }
+    }
+    assert_eq!(CONNECTIONS.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_does_not_end_well() {
+    let server = server(|mut stream| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
+    })
+    .await;
+    let mesh = Mesh::start(Protocol::Http, &[server]).await;
+    let text = mesh.raw(format!("{GET}\r\n").as_bytes()).await;
+    // The client can tell: less than was promised, and an end.
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    assert!("half".starts_with(body), "{text}");
+}
