@@ -8,16 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::{body::BodyError, tee::Inflow};
 use crate::limit::{Pacer, Turn};
 
 /// A body as it comes in, and as fast as it may go out. Frames are never
 /// copied; what waits is one of them.
 #[derive(Debug)]
 pub(super) struct Paced {
-    incoming: Incoming,
+    incoming: Inflow,
     /// `None` where nothing is limited.
     pace: Option<Box<Pace>>,
 }
@@ -32,7 +32,8 @@ struct Pace {
 }
 
 impl Paced {
-    pub fn new(incoming: Incoming, pacer: &Arc<Pacer>, client: u64) -> Self {
+    pub fn new(incoming: impl Into<Inflow>, pacer: &Arc<Pacer>, client: u64) -> Self {
+        let incoming = incoming.into();
         let pace = (pacer.is_limited() && !incoming.is_end_stream()).then(|| {
             let pacer = Arc::clone(pacer);
             Box::new(Pace { pacer, client, held: Bytes::new(), waiting: None })
@@ -72,12 +73,12 @@ impl Pace {
 
 impl Body for Paced {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { incoming, pace } = self.get_mut();
         let Some(pace) = pace else { return Pin::new(incoming).poll_frame(context) };
         if pace.held.is_empty() {
