@@ -2,7 +2,7 @@
 
 /// Part of the path that maps and links are pinned under. Raised with every
 /// change of a layout in this crate: maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const HEARTBEAT: &str = "HEARTBEAT";
@@ -44,9 +44,11 @@ pub const ENDS: &str = "ENDS";
 pub const CAPTURED: &str = "CAPTURED";
 /// Which backends a client could not connect to, see [`crate::unreached`].
 pub const UNREACHED: &str = "UNREACHED";
+/// Addresses of captured pods of this node, without a port.
+pub const NEIGHBOURS: &str = "NEIGHBOURS";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 27] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -73,6 +75,7 @@ pub const ALL: [&str; 26] = [
     ENDS,
     CAPTURED,
     UNREACHED,
+    NEIGHBOURS,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -99,6 +102,7 @@ pub mod capacity {
     /// A node has a few hundred pods at most.
     pub const CAPTURED: usize = 4_096;
     pub const UNREACHED: usize = 16_384;
+    pub const NEIGHBOURS: usize = CAPTURED * 4;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

@@ -23,7 +23,7 @@ use mesh_common::{
 };
 
 use crate::{
-    backend, count, eject, log,
+    backend, congestion, count, eject, log,
     maps::{CONNECTIONS, ORIGINALS, SERVICES},
     pace,
     report::{self, NO_WAKEUP, WAKE, report},
@@ -62,7 +62,11 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
     }
     match op {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
-            pace::accepted(ctx, sk, remote(ctx), client(ctx));
+            let (client, instance) = (remote(ctx), client(ctx));
+            if congestion::is_here(client) && congestion::is_here(instance) {
+                congestion::stay_inside(ctx);
+            }
+            pace::accepted(ctx, sk, client, instance);
             return 1;
         }
         BPF_SOCK_OPS_RTT_CB => {
@@ -138,6 +142,9 @@ fn repeat_syn(ctx: &SockOpsContext, socket: &Socket) {
 fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
     socket.stage = stage::ESTABLISHED;
     let client = client(ctx);
+    if socket.route != route::BACKEND || congestion::is_here(socket.actual) {
+        congestion::stay_inside(ctx);
+    }
     if socket.route == route::BACKEND {
         pace::connected(ctx, sk, socket, client);
         let connection = Connection {

@@ -14,6 +14,7 @@ mod agent;
 mod answer;
 mod backend;
 mod client;
+mod congestion;
 mod connect;
 mod context;
 mod count;

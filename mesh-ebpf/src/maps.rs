@@ -110,3 +110,6 @@ pub static CAPTURED: HashMap<u64, u32, { capacity::CAPTURED }, ON_DEMAND> = Hash
 
 #[btf_map]
 pub static UNREACHED: LruHashMap<UnreachedKey, u64, { capacity::UNREACHED }> = LruHashMap::new();
+
+#[btf_map]
+pub static NEIGHBOURS: HashMap<Address, u32, { capacity::NEIGHBOURS }, ON_DEMAND> = HashMap::new();

@@ -143,6 +143,12 @@ fn connections_to_a_removed_instance_are_closed_drained_or_kept() -> Result<()> 
     for (name, ..) in rows {
         keepers.goes_on(name, "two")?;
     }
+    // Who keeps from now on has lost nobody.
+    let kept = rows.map(|(name, protocol, path, _)| (name, protocol, path, "keep"));
+    agent.reload(&services(&kept, &servers[1..], ""))?;
+    for (name, ..) in rows.iter().chain(&rows) {
+        keepers.goes_on(name, "two")?;
+    }
     Ok(())
 }
 

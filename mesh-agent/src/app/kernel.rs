@@ -16,8 +16,8 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     datapath::{
-        self, CapturedPods, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Object, Originals,
-        Pins, Tables,
+        self, CapturedPods, ConcurrencyLimits, Events, Flows, Heartbeat, Hooks, Neighbours, Object,
+        Originals, Pins, Tables,
     },
     model::Settings,
 };
@@ -29,6 +29,7 @@ pub(super) struct Kernel {
     flows: Mutex<Flows>,
     concurrency: Mutex<ConcurrencyLimits>,
     captured: Mutex<CapturedPods>,
+    neighbours: Mutex<Neighbours>,
     hooks: Mutex<Hooks>,
     /// Why answers aren't timed, where they should be.
     untimed: ArcSwapOption<String>,
@@ -61,6 +62,7 @@ impl Kernel {
         let flows = Flows::open(&mut object)?;
         let concurrency = ConcurrencyLimits::open(&mut object)?;
         let captured = CapturedPods::open(&mut object)?;
+        let neighbours = Neighbours::open(&mut object)?;
         // An agent that was killed may have left a fresh one.
         heartbeat.stop()?;
         tables.configure(settings, log::max_level())?;
@@ -71,6 +73,7 @@ impl Kernel {
             flows: Mutex::new(flows),
             concurrency: Mutex::new(concurrency),
             captured: Mutex::new(captured),
+            neighbours: Mutex::new(neighbours),
             hooks: Mutex::default(),
             untimed: ArcSwapOption::empty(),
             beat: AtomicU64::new(0),
@@ -85,6 +88,10 @@ impl Kernel {
 
     pub fn concurrency(&self) -> MutexGuard<'_, ConcurrencyLimits> {
         self.concurrency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn captured(&self) -> MutexGuard<'_, CapturedPods> {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -24,6 +25,10 @@ use crate::{
 };
 
 const SCAN_PERIOD: Duration = Duration::from_secs(1);
+/// Where cgroups are watched and the last looks found nothing new: a node at
+/// rest has hundreds of pods to look at.
+const REST_PERIOD: Duration = Duration::from_secs(5);
+const REST_AFTER: u32 = 10;
 /// After a cgroup was made: its first process comes soon.
 const BURST_PERIOD: Duration = Duration::from_millis(50);
 const BURST: u32 = 20;
@@ -44,8 +49,8 @@ pub(super) struct Tracked {
     pub processes: usize,
     /// Whose it is, on Kubernetes.
     pub pod: Option<Arc<Pod>>,
-    /// The hooks know the pod's own address.
-    named: bool,
+    /// The pod's own; it may get them only after its first process.
+    addresses: Vec<IpAddr>,
 }
 
 pub(super) struct Tracker {
@@ -62,6 +67,8 @@ pub(super) struct Tracker {
 struct Watched {
     watcher: Option<notify::RecommendedWatcher>,
     cgroups: HashSet<PathBuf>,
+    /// How many can't be.
+    failed: usize,
 }
 
 impl Tracker {
@@ -80,10 +87,14 @@ impl Tracker {
         let mut watched = Watched::new(made);
         let mut pods = self.agent.pods.watch();
         watched.follow(&self.agent);
-        let mut burst = 0;
+        let (mut burst, mut unchanged) = (0, 0);
         let mut reconciled = Instant::now();
         loop {
-            let period = if burst > 0 { BURST_PERIOD } else { SCAN_PERIOD };
+            let period = match (burst, unchanged) {
+                (1.., _) => BURST_PERIOD,
+                (0, REST_AFTER..) if watched.is_complete() => REST_PERIOD,
+                (0, _) => SCAN_PERIOD,
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = cgroups.recv() => burst = BURST,
@@ -97,7 +108,8 @@ impl Tracker {
                 () = sleep(period) => {
                     burst = burst.saturating_sub(1);
                     watched.follow(&self.agent);
-                    self.scan().await;
+                    let changed = self.scan().await || self.blind;
+                    unchanged = if changed { 0 } else { unchanged.saturating_add(1) };
                     if reconciled.elapsed() >= reconcile::PERIOD {
                         reconciled = Instant::now();
                         let agent = Arc::clone(&self.agent);
@@ -110,12 +122,14 @@ impl Tracker {
         }
     }
 
-    async fn scan(&mut self) {
+    /// Looks through the captured cgroups; whether another namespace is there, or
+    /// one has gone.
+    async fn scan(&mut self) -> bool {
         let (generation, table) = self.agent.pods.watch().borrow().clone();
         let (roots, exclude) = pods::places(&self.agent.settings().capture, &table);
         let files = roots.len() - table.captured.len();
         let found = spawn_blocking(move || datapath::scan(&roots, &exclude)).await;
-        let Ok(found) = found else { return };
+        let Ok(found) = found else { return false };
         let found = match found {
             Ok(found) => found,
             // Nothing is let go on a guess.
@@ -123,20 +137,22 @@ impl Tracker {
                 if !std::mem::replace(&mut self.blind, true) {
                     tracing::warn!(%error, "can't look for pods: those that are known stay");
                 }
-                return;
+                return false;
             }
         };
+        let before: HashSet<u64> = self.tracked.keys().copied().collect();
         self.blind = false;
         for (&inode, occupant) in &found.occupied {
             let captured = occupant.root.checked_sub(files).and_then(|at| table.captured.get(at));
             let pod = captured.and_then(|captured| captured.pod.clone());
             self.take_in(inode, occupant, pod).await;
         }
-        self.name_clients();
+        self.name_pods();
         self.let_go(&found).await;
         self.publish();
         self.agent.pods.note_scanned(generation);
         captured::follow(&self.agent).await;
+        before.len() != self.tracked.len() || self.tracked.keys().any(|one| !before.contains(one))
     }
 
     async fn take_in(&mut self, inode: u64, occupant: &Occupant, pod: Option<Arc<Pod>>) {
@@ -156,15 +172,23 @@ impl Tracker {
         }
     }
 
-    /// Tells the hooks the address that a pod's sockets are hashed by. It may get
-    /// one only after its first process.
-    fn name_clients(&mut self) {
+    /// Tells the hooks the pods' addresses: one that its sockets are hashed by,
+    /// and all, to know who is on this node.
+    fn name_pods(&mut self) {
         let Some(kernel) = self.agent.kernel() else { return };
-        for tracked in self.tracked.values_mut().filter(|tracked| !tracked.named) {
-            if let Some(address) = tracked.namespace.address() {
+        for tracked in self.tracked.values_mut().filter(|tracked| tracked.addresses.is_empty()) {
+            tracked.addresses = tracked.namespace.addresses().unwrap_or_default();
+            if let Some(&address) = tracked.addresses.iter().min() {
                 kernel.tables().set_client(tracked.namespace.cookie(), Some(address));
-                tracked.named = true;
             }
+        }
+        let addresses = self.tracked.values().flat_map(|tracked| &tracked.addresses).copied();
+        if let Err(error) = kernel.neighbours().follow(addresses) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the hooks don't know all pods of this node: what leads to the others is treated \
+                 as if it left the node"
+            );
         }
     }
 
@@ -212,8 +236,14 @@ impl Tracker {
             Ok(listeners) => {
                 tracing::info!(netns = namespace.cookie(), pid, "listening in a namespace");
                 self.refused.remove(&inode);
-                let tracked =
-                    Tracked { namespace, listeners, pid, processes, pod: None, named: false };
+                let tracked = Tracked {
+                    namespace,
+                    listeners,
+                    pid,
+                    processes,
+                    pod: None,
+                    addresses: Vec::new(),
+                };
                 self.tracked.insert(inode, tracked);
             }
             Err(error) => {
@@ -240,11 +270,11 @@ impl Tracker {
 }
 
 impl Watched {
-    /// Tells `made` of new cgroups below those that are followed. Where the
+    /// Tells `made` of cgroups that come and go below those that are followed. Where the
     /// kernel doesn't let us watch, the slower look has to do.
     fn new(made: mpsc::Sender<()>) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| event.kind.is_create()) {
+            if event.is_ok_and(|event| event.kind.is_create() || event.kind.is_remove()) {
                 // Full: somebody was told already.
                 let _ = made.try_send(());
             }
@@ -252,7 +282,12 @@ impl Watched {
         if let Err(error) = &watcher {
             tracing::info!(%error, "can't watch cgroups: new processes are found once a second");
         }
-        Self { watcher: watcher.ok(), cgroups: HashSet::new() }
+        Self { watcher: watcher.ok(), cgroups: HashSet::new(), failed: 0 }
+    }
+
+    /// Whether all that is captured is watched.
+    fn is_complete(&self) -> bool {
+        self.watcher.is_some() && self.failed == 0
     }
 
     /// Watches what is captured now, and nothing else.
@@ -265,6 +300,7 @@ impl Watched {
             let _ = watcher.unwatch(gone);
         }
         self.cgroups.retain(|cgroup| wanted.contains(cgroup));
+        self.failed = 0;
         for cgroup in wanted {
             if self.cgroups.contains(&cgroup) {
                 continue;
@@ -272,6 +308,7 @@ impl Watched {
             match watcher.watch(&cgroup, RecursiveMode::Recursive) {
                 Ok(()) => drop(self.cgroups.insert(cgroup)),
                 Err(error) => {
+                    self.failed += 1;
                     tracing::debug!(cgroup = %cgroup.display(), %error, "can't watch a cgroup");
                 }
             }

@@ -262,7 +262,8 @@ fn namespaces(agent: &Agent) -> Vec<NamespaceView> {
 pub(super) fn maps(agent: &Agent) -> Vec<MapView> {
     let Some(kernel) = agent.kernel() else { return Vec::new() };
     let captured = kernel.captured().fill();
-    (kernel.tables().fill().into_iter().chain([captured]))
+    let neighbours = kernel.neighbours().fill();
+    (kernel.tables().fill().into_iter().chain([captured, neighbours]))
         .map(|fill| MapView {
             name: fill.map.to_owned(),
             used: fill.used as u64,

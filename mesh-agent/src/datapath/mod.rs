@@ -15,6 +15,7 @@ mod heartbeat;
 mod hooks;
 mod kernel_log;
 mod limits;
+mod neighbours;
 mod newcomers;
 mod object;
 mod originals;
@@ -42,6 +43,7 @@ pub use mesh_common::{
     backend::{Backend as BackendCounters, RECENT},
     map::ABI_VERSION,
 };
+pub use neighbours::Neighbours;
 pub use object::{LoadError, Object};
 pub use originals::Originals;
 pub use pins::{Pins, uninstall};

@@ -54,13 +54,7 @@ impl Namespace {
         self.inode
     }
 
-    /// An address of the pod's own: not loopback, not link-local; IPv4 first, so
-    /// that it is the same for sockets of both families.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.addresses().ok()?.into_iter().min()
-    }
-
-    /// All addresses of the pod's own.
+    /// All addresses of the pod's own: not loopback, not link-local.
     pub fn addresses(&self) -> io::Result<Vec<IpAddr>> {
         let interfaces = self.run(getifaddrs)??;
         let own = interfaces.filter_map(|interface| {

@@ -45,9 +45,22 @@ pub fn listen_tcp(
     // Accepted connections inherit these; failing, they are slower at worst.
     let _ = socket.set_tcp_nodelay(true);
     let _ = keep_alive(&socket);
+    if address.ip().is_loopback() {
+        stay_inside(&socket);
+    }
     socket.listen(BACKLOG)?;
     let socket = raised(socket);
     TcpListener::from_std(socket.into())
+}
+
+/// BBR paces every packet by a timer, also where it never leaves the node: the
+/// hooks give the other end the same (mesh-ebpf's `congestion`).
+fn stay_inside(socket: &Socket) {
+    if socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr")) {
+        let usual = socket.set_tcp_congestion(b"cubic");
+        // No kernel is without it.
+        let _ = usual.or_else(|_| socket.set_tcp_congestion(b"reno"));
+    }
 }
 
 /// The same socket under a high descriptor.

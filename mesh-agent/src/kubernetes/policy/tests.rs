@@ -186,7 +186,7 @@ fn what_the_service_itself_says_stays_until_a_policy_says_otherwise() {
     Arc::make_mut(&mut world.specs[0].policy).session_affinity = Some(hour);
     Arc::make_mut(&mut world.specs[0].policy).locality.mode = model::LocalityMode::Off;
     world.policy("own.x", &["a"], json!({ "loadBalancer": "random" }));
-    let policy = |world: &mut World| world.attach().0["a.x"].policy.clone();
+    let policy = |world: &mut World| Arc::clone(&world.attach().0["a.x"].policy);
     let kept = policy(&mut world);
     assert_eq!((kept.session_affinity, kept.locality.mode), (Some(hour), model::LocalityMode::Off));
     assert_eq!(kept.algorithm, Algorithm::Random);
