@@ -154,13 +154,13 @@ fn a_route_shifts_requests_and_is_told_so() -> Result<()> {
         answers["500"].as_u64().is_some_and(|errors| (20..80).contains(&errors))
     })?;
     // One that is not supported changes nothing, and an Event says so too.
-    scene.apply(&route(json!([{ "filters": [{ "type": "RequestMirror",
-        "requestMirror": { "backendRef": { "name": "two", "port": 80 } } }] }])))?;
+    scene.apply(&route(json!([{
+        "filters": [{ "type": "ExtensionRef", "extensionRef": {
+            "group": "example.org", "kind": "Own", "name": "own",
+        } }],
+    }])))?;
     let refused = condition(cluster, of, "Accepted", ("False", "UnsupportedValue"))?;
-    ensure!(
-        refused["message"].as_str().is_some_and(|it| it.contains("RequestMirror")),
-        "{refused}"
-    );
+    ensure!(refused["message"].as_str().is_some_and(|it| it.contains("ExtensionRef")), "{refused}");
     eventually("an Event of the refusal", || {
         let events = cluster.kubernetes.list("events", SHOP)?;
         let told = events.iter().filter(|event| event["reason"] == "UnsupportedValue").count();
@@ -218,6 +218,92 @@ fn routes_lead_from_a_service_without_endpoints() -> Result<()> {
     // Without an agent the kernel balances, and there is nobody.
     drop(agent);
     scene.until("", "nobody to answer", |answers| answers["two"] == 0 && answers["one"] == 0)
+}
+
+/// Requests go to `one`, copies of some to `two`; the filters of a backend hold
+/// for what that backend gets.
+#[test]
+fn mirrors_and_filters_of_backends() -> Result<()> {
+    let scene = Scene::new("kubemirror")?;
+    let cluster = &scene.cluster;
+    let agent = scene.agent()?;
+    until_answered_by(&scene.client, "two.shop", &["two"], &agent)?;
+
+    let mirror = |name: &str, share: (&str, Value)| {
+        let mut mirror = json!({ "backendRef": { "name": name, "port": 80 } });
+        mirror[share.0] = share.1;
+        json!({ "type": "RequestMirror", "requestMirror": mirror })
+    };
+    let seen_by_two = || scene.servers[1].clients().len();
+    scene.apply(&route(json!([{
+        "filters": [
+            mirror("two", ("percent", json!(100))),
+            mirror("two", ("fraction", json!({ "numerator": 0, "denominator": 10 }))),
+        ],
+        "backendRefs": [{ "name": "one", "port": 80, "filters": [
+            { "type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                "set": [{ "name": "x-by", "value": "backend" }],
+            } },
+            { "type": "URLRewrite", "urlRewrite": { "hostname": "backend.example.org" } },
+        ] }],
+    }])))?;
+    let of = ("httproutes", "split");
+    condition(cluster, of, "Accepted", ("True", "Accepted"))?;
+    condition(cluster, of, "ResolvedRefs", ("True", "ResolvedRefs"))?;
+    let answer = eventually("the filters of the backend", || {
+        let answer = scene.client.curl(["-i", "http://10.96.0.20/echo-host"])?;
+        ensure!(answer.contains("x-by: backend"), "{answer}");
+        Ok(answer)
+    })?;
+    ensure!(answer.contains("backend.example.org"), "{answer}");
+    let before = seen_by_two();
+    let answers = scene.answers("")?;
+    ensure!(answers["one"] == 100, "{answers}");
+    eventually("a copy of each request", || {
+        let copies = seen_by_two() - before;
+        ensure!(copies == 100, "{copies}");
+        Ok(())
+    })?;
+
+    // A mirror that isn't there is left out, and said so; the rest holds.
+    scene.apply(&route(json!([{
+        "filters": [mirror("nobody", ("percent", json!(100)))],
+        "backendRefs": [{ "name": "one", "port": 80 }],
+    }])))?;
+    let missing = condition(cluster, of, "ResolvedRefs", ("False", "BackendNotFound"))?;
+    ensure!(missing["message"].as_str().is_some_and(|it| it.contains("shop/nobody")), "{missing}");
+    condition(cluster, of, "Accepted", ("True", "Accepted"))?;
+    eventually("no filter of a backend", || {
+        let answer = scene.client.curl(["-i", "http://10.96.0.20/"])?;
+        ensure!(!answer.contains("x-by"), "{answer}");
+        Ok(())
+    })?;
+    let before = seen_by_two();
+    scene.until("", "all at `one`", |answers| answers["one"] == 100)?;
+    ensure!(seen_by_two() == before, "mirrored to nobody");
+
+    // gRPC knows two of the filters of a backend, and mirrors.
+    let mut grpc = route(json!([{
+        "filters": [mirror("two", ("percent", json!(100)))],
+        "backendRefs": [{ "name": "one", "port": 80, "filters": [
+            { "type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                "set": [{ "name": "x-by", "value": "call" }],
+            } },
+        ] }],
+    }]));
+    grpc["kind"] = "GRPCRoute".into();
+    grpc["metadata"]["name"] = "calls".into();
+    scene.apply(&grpc)?;
+    eventually("the GRPCRoute's filters", || {
+        let answer = scene.client.curl(["-i", "http://10.96.0.20/"])?;
+        ensure!(answer.contains("x-by: call"), "{answer}");
+        Ok(())
+    })?;
+    eventually("the copy of a call", || {
+        let copies = seen_by_two() - before;
+        ensure!(copies > 0, "none");
+        Ok(())
+    })
 }
 
 #[test]

@@ -102,4 +102,7 @@ pub struct ExplainedBackend {
     pub share: f64,
     /// That have the subset's labels.
     pub instances: usize,
+    /// What is done to the requests that it gets, beside the route's actions.
+    #[serde(default)]
+    pub actions: Vec<String>,
 }

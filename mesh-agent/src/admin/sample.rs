@@ -310,6 +310,7 @@ pub fn explanation() -> Explanation {
                 subset: vec!["version=v2".into()],
                 share: 100.0,
                 instances: 1,
+                actions: vec!["request header x-v: 2 set".into()],
             }],
         }],
         agent_gone: "the kernel balances it (onAgentFailure: open)".into(),

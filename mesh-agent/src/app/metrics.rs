@@ -11,7 +11,7 @@ use super::{
 use crate::{
     admin::{AgentState, EndpointState, SourceState, WatchState},
     balance::ResponseTimes,
-    registry::{Endpoint, ServicePort},
+    registry::{Copied, Endpoint, ServicePort},
     retry::Reason,
     telemetry::{
         Exposition,
@@ -168,6 +168,14 @@ fn of_a_port(agent: &Agent, port: &ServicePort, page: &mut Exposition) {
         page.counter(&table::RETRIES, [service, number, reason.name()], count);
     }
     page.counter(&table::RETRIES_REFUSED, labels, port.budget.exhausted());
+    for copied in Copied::ALL {
+        page.counter(
+            &table::MIRRORED,
+            [service, number, copied.name()],
+            stats.mirrored.ended(copied),
+        );
+    }
+    page.gauge(&table::MIRRORED_NOW, labels, f64::from(stats.mirrored.under_way()));
     for (reason, count) in port.flow.refusals.each() {
         page.counter(&table::OVER_LIMIT, [service, number, reason], count);
     }

@@ -6,7 +6,7 @@ use crate::{
     admin::{ExplainedBackend, ExplainedRoute},
     model::{Filter, Protocol, Route, RouteBackend},
     registry::{ServicePort, Snapshot},
-    route::{actions, conditions},
+    route::{actions, conditions, filters},
 };
 
 pub(super) fn of(snapshot: &Snapshot, port: &ServicePort) -> Vec<ExplainedRoute> {
@@ -35,6 +35,7 @@ fn backends(snapshot: &Snapshot, port: &ServicePort, route: &Route) -> Vec<Expla
         port: None,
         subset: Arc::default(),
         weight: 1,
+        filters: Vec::new(),
         unresolved: false,
     }];
     let all = if route.backends.is_empty() { &own } else { &route.backends[..] };
@@ -55,6 +56,7 @@ fn backends(snapshot: &Snapshot, port: &ServicePort, route: &Route) -> Vec<Expla
                 subset: labels.map(|(name, value)| format!("{name}={value}")).collect(),
                 share: 100.0 * f64::from(backend.weight) / (total.max(1) as f64),
                 instances: fitting,
+                actions: filters(&backend.filters),
             }
         })
         .collect()

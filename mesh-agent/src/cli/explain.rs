@@ -118,13 +118,16 @@ fn route(route: &ExplainedRoute) -> String {
     let requests = route.requests.iter().map(|one| format!("  requests  {one}\n"));
     let actions = route.actions.iter().map(|one| format!("  action    {one}\n"));
     let backends = route.backends.iter().map(|backend| {
-        let ExplainedBackend { service, port, subset, share, instances } = backend;
+        let ExplainedBackend { service, port, subset, share, instances, actions } = backend;
         let subset = match subset.as_slice() {
             [] => String::new(),
             labels => format!(" with {}", labels.join(" ")),
         };
         let instances = unit::of(*instances, "instance");
-        format!("  to        {} {service}:{port}{subset}, {instances}\n", unit::percent(*share))
+        let share = unit::percent(*share);
+        let actions = actions.iter().map(|one| format!("              action  {one}\n"));
+        format!("  to        {share} {service}:{port}{subset}, {instances}\n")
+            + &actions.collect::<String>()
     });
     text.extend(requests.chain(actions).chain(backends));
     text

@@ -31,8 +31,8 @@ pub use path::{Instances, OnAgentFailure, Path, PathChoice, PathConflict};
 pub use policy::{Policy, Timeouts};
 pub use protocol::{Protocol, Transport};
 pub use route::{
-    Filter, HeaderChanges, HeaderMatch, PathMatch, PathRewrite, QueryMatch, Redirect, Rewrite,
-    Route, RouteBackend, RouteMatch, ValueMatch, whole,
+    Filter, Fraction, HeaderChanges, HeaderMatch, Mirror, PathMatch, PathRewrite, QueryMatch,
+    Redirect, Rewrite, Route, RouteBackend, RouteMatch, ValueMatch, whole,
 };
 pub use service::{Port, ServiceName, ServiceSpec};
 pub use settings::{Admin, Capture, Dns, Limits, Settings};

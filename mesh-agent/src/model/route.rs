@@ -1,8 +1,8 @@
 //! HTTP routes of a service: the model of Gateway API's `HTTPRoute`.
 
-use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{num::NonZeroU16, time::Duration};
 
-use super::{Retry, ServiceName};
+use super::{Labels, Retry, ServiceName};
 
 /// The first rule with a match wins, matches compared as Gateway API orders
 /// them: exact path, regex, longest prefix, method, most headers, first written.
@@ -20,6 +20,19 @@ pub struct Route {
     pub backends: Vec<RouteBackend>,
     pub timeout: Option<Duration>,
     pub retry: Option<Retry>,
+}
+
+impl Route {
+    /// The services, and the labels of their instances, that requests or copies
+    /// of them are sent to; `None` is the route's own service.
+    pub fn targets(&self) -> impl Iterator<Item = (Option<&ServiceName>, &Labels)> {
+        let filters = self.backends.iter().flat_map(|backend| &backend.filters);
+        let mirrors = self.filters.iter().chain(filters).filter_map(|filter| match filter {
+            Filter::Mirror(to) => Some((to.service.as_ref(), &to.subset)),
+            _ => None,
+        });
+        self.backends.iter().map(|to| (to.service.as_ref(), &to.subset)).chain(mirrors)
+    }
 }
 
 /// All conditions must hold.
@@ -69,6 +82,8 @@ pub enum Filter {
     ResponseHeaders(HeaderChanges),
     Redirect(Redirect),
     Rewrite(Rewrite),
+    /// Several are several mirrors.
+    Mirror(Mirror),
     /// Answers that there is no route: what other routes leave over isn't the
     /// service's own any more.
     NotFound,
@@ -115,11 +130,39 @@ pub struct RouteBackend {
     /// Of that service; the port that was connected to where `None`.
     pub port: Option<NonZeroU16>,
     /// Instances with all of these labels; all where empty.
-    pub subset: Arc<BTreeMap<String, String>>,
+    pub subset: Labels,
     pub weight: u32,
+    /// What is done to the requests that it gets, after the route's own.
+    pub filters: Vec<Filter>,
     /// Refers to what isn't there, or isn't allowed: its share of the requests
     /// is answered by an error, as Gateway API demands.
     pub unresolved: bool,
+}
+
+/// Where a copy of a request goes; what becomes of it changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Another service; this one where `None`.
+    pub service: Option<ServiceName>,
+    /// Of that service; the port that was connected to where `None`.
+    pub port: Option<NonZeroU16>,
+    /// Instances with all of these labels; all where empty.
+    pub subset: Labels,
+    /// Of the requests.
+    pub share: Fraction,
+}
+
+/// So many of so many; the denominator isn't 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fraction {
+    pub numerator: u32,
+    pub denominator: u32,
+}
+
+impl Fraction {
+    pub const ALL: Self = Self { numerator: 1, denominator: 1 };
+    /// As in Gateway API.
+    pub const DENOMINATOR: u32 = 100;
 }
 
 impl Redirect {

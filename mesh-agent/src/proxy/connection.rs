@@ -75,6 +75,8 @@ pub(super) struct Connection {
     /// Instances that were tried, where it isn't up to its requests.
     pub attempts: Cell<u32>,
     pub ending: Cell<Ending>,
+    /// It stands in for another: see [`Connection::beside`].
+    pub beside: bool,
     /// Since when a request head is incomplete; the sweep looks at it.
     pub head_since: Cell<Option<Instant>>,
     opened: SystemTime,
@@ -99,6 +101,33 @@ impl Connection {
             }
         });
         Arc::clone(&port.1)
+    }
+
+    /// Stands in for it where something is sent beside its own requests: to
+    /// instances that are none of its own, for longer than it may last.
+    pub fn beside(&self, port: &Arc<ServicePort>) -> Rc<Self> {
+        Rc::new(Self {
+            id: self.id,
+            worker: Rc::clone(&self.worker),
+            space: Rc::clone(&self.space),
+            peer: self.peer,
+            original: self.original,
+            workload: self.workload,
+            protocol: self.protocol.clone(),
+            instance: Cell::new(None),
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            requests: Cell::new(0),
+            attempts: Cell::new(0),
+            ending: Cell::new(Ending::CLOSED),
+            beside: true,
+            head_since: Cell::new(None),
+            opened: self.opened,
+            port: RefCell::new((self.port.borrow().0, Arc::clone(port))),
+            moved: Cell::new((0, Instant::now())),
+            stop: Cell::new(Stop::No),
+            stop_waker: RefCell::new(None),
+        })
     }
 
     pub fn cookie(&self) -> u64 {
@@ -245,6 +274,7 @@ pub(super) fn admit(
         requests: Cell::new(0),
         attempts: Cell::new(0),
         ending: Cell::new(Ending::CLOSED),
+        beside: false,
         head_since: Cell::new(None),
         opened: SystemTime::now(),
         port: RefCell::new(port),

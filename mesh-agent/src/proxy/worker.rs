@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     ProxyStats,
     connection::{Connection, ConnectionInfo, Stop},
-    http::Pools,
+    http::{Held, Pools},
     listener::{self, Listening},
     splice::Pipes,
 };
@@ -82,6 +82,7 @@ pub(super) struct Worker {
     pub stats: Arc<ProxyStats>,
     pub taps: Arc<Taps>,
     pub pools: Pools,
+    pub mirrored: Held,
     connections: RefCell<HashMap<u64, Rc<Connection>, RandomState>>,
     next: Cell<u64>,
     draining: Cell<bool>,
@@ -104,6 +105,7 @@ impl Worker {
             stats: seed.stats,
             taps: seed.taps,
             pools: Pools::default(),
+            mirrored: Held::default(),
             connections: RefCell::default(),
             next: Cell::new(0),
             draining: Cell::new(false),

@@ -315,11 +315,11 @@ impl Default for Registry {
 fn subsets(specs: &[Arc<ServiceSpec>]) -> HashMap<ServiceName, Vec<Labels>> {
     let mut subsets: HashMap<ServiceName, Vec<Labels>> = HashMap::new();
     for spec in specs {
-        for backend in spec.routes.iter().flat_map(|route| &route.backends) {
-            let wanted = subsets.entry(backend.service.as_ref().unwrap_or(&spec.name).clone());
+        for (service, subset) in spec.routes.iter().flat_map(Route::targets) {
+            let wanted = subsets.entry(service.unwrap_or(&spec.name).clone());
             let wanted = wanted.or_default();
-            if !backend.subset.is_empty() && !wanted.contains(&backend.subset) {
-                wanted.push(Arc::clone(&backend.subset));
+            if !subset.is_empty() && !wanted.contains(subset) {
+                wanted.push(Arc::clone(subset));
             }
         }
     }

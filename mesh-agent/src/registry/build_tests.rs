@@ -264,6 +264,7 @@ fn routes_get_balancers_over_their_subsets() {
             port: None,
             subset: labels("v2"),
             weight: 1,
+            filters: Vec::new(),
             unresolved: false,
         }],
         timeout: None,

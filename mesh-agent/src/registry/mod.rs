@@ -7,11 +7,13 @@ mod build;
 mod difference;
 mod health;
 mod index;
+mod mirrored;
 mod port;
 mod snapshot;
 
 pub use build::Registry;
 pub use difference::Difference;
+pub use mirrored::{Copied, Mirrored};
 pub use snapshot::{
     Endpoint, PortKey, PortStats, Service, ServicePort, Snapshot, SnapshotReader, Subset,
 };

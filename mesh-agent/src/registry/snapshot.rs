@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::index::Index;
+use super::{index::Index, mirrored::Mirrored};
 use crate::{
     balance::{Affinity, Balancer, Live, Tier},
     health::{Health, Outliers},
@@ -127,6 +127,8 @@ pub struct PortStats {
     pub errors: AtomicU64,
     /// Further attempts, by their reason.
     pub retries: [AtomicU64; Reason::ALL.len()],
+    /// Copies of requests that it is sent.
+    pub mirrored: Mirrored,
 }
 
 /// What identifies a service port across snapshots.

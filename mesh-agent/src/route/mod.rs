@@ -4,6 +4,7 @@
 //! compiled once for a configuration; nothing is parsed for a request. It
 //! refuses to know of instances and connections: the proxy carries out.
 
+mod actions;
 mod change;
 mod condition;
 mod rank;
@@ -13,10 +14,11 @@ mod rewrite;
 mod tests;
 mod text;
 
+pub use actions::{Actions, Mirror};
 pub use change::Changes;
 pub use redirect::Redirect;
 pub use rewrite::Rewrite;
-pub use text::{actions, conditions};
+pub use text::{actions, conditions, filters};
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,18 +42,24 @@ pub struct Routes {
 pub struct Route {
     pub name: String,
     hosts: Vec<Host>,
-    pub request: Changes,
-    pub response: Changes,
-    pub redirect: Option<Redirect>,
-    pub rewrite: Option<Rewrite>,
+    /// What is done to all its requests.
+    pub actions: Actions,
     /// It answers that there is no route.
     pub not_found: bool,
     /// By weight; the service's own instances where empty.
-    pub backends: Vec<RouteBackend>,
+    pub backends: Vec<Backend>,
     /// `Some(ZERO)` is no limit; `None` is the policy's.
     pub timeout: Option<Duration>,
     /// The policy's where `None`.
     pub retry: Option<Retry>,
+}
+
+/// One of the places where a route's requests go.
+#[derive(Debug)]
+pub struct Backend {
+    pub to: RouteBackend,
+    /// What is done to the requests that it gets, after the route's own.
+    pub actions: Actions,
 }
 
 impl Routes {
@@ -97,10 +105,12 @@ impl Routes {
     /// Whether some requests are answered without an instance of the service itself.
     pub fn need_no_instance(&self) -> bool {
         self.routes.iter().any(|route| {
-            let elsewhere = |to: &RouteBackend| {
-                to.weight > 0 && (to.service.is_some() || to.port.is_some() || to.unresolved)
+            let elsewhere = |Backend { to, actions }: &Backend| {
+                let other = to.service.is_some() || to.port.is_some() || to.unresolved;
+                to.weight > 0 && (other || actions.redirect.is_some())
             };
-            route.redirect.is_some() || route.not_found || route.backends.iter().any(elsewhere)
+            let redirects = route.actions.redirect.is_some();
+            redirects || route.not_found || route.backends.iter().any(elsewhere)
         })
     }
 
@@ -112,28 +122,17 @@ impl Routes {
 
 impl Route {
     fn new(route: &model::Route) -> Self {
-        let mut compiled = Self {
+        let actions = |filters: &[Filter]| Actions::new(filters, &route.matches);
+        let backend = |to: &RouteBackend| Backend { to: to.clone(), actions: actions(&to.filters) };
+        Self {
             name: route.name.clone(),
             hosts: route.hosts.iter().map(|host| Host::new(host)).collect(),
-            request: Changes::default(),
-            response: Changes::default(),
-            redirect: None,
-            rewrite: None,
-            not_found: false,
-            backends: route.backends.clone(),
+            actions: actions(&route.filters),
+            not_found: route.filters.contains(&Filter::NotFound),
+            backends: route.backends.iter().map(backend).collect(),
             timeout: route.timeout,
             retry: route.retry.clone(),
-        };
-        for filter in &route.filters {
-            match filter {
-                Filter::RequestHeaders(changes) => compiled.request = Changes::new(changes),
-                Filter::ResponseHeaders(changes) => compiled.response = Changes::new(changes),
-                Filter::Redirect(to) => compiled.redirect = Some(Redirect::new(to, &route.matches)),
-                Filter::Rewrite(to) => compiled.rewrite = Some(Rewrite::new(to, &route.matches)),
-                Filter::NotFound => compiled.not_found = true,
-            }
         }
-        compiled
     }
 
     /// How well one of its hosts fits; `None` where none does.
@@ -145,14 +144,15 @@ impl Route {
         self.hosts.iter().filter_map(|own| own.rank(host)).max()
     }
 
-    /// One of its backends, in proportion to the weights: any `random` gives
-    /// one. `None` is the service's own instances.
-    pub fn backend(&self, random: u64) -> Option<&RouteBackend> {
-        let total: u64 = self.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    /// The index of one of its backends, in proportion to the weights: any
+    /// `random` gives one. `None` is the service's own instances.
+    pub fn backend(&self, random: u64) -> Option<usize> {
+        let weight = |backend: &Backend| u64::from(backend.to.weight);
+        let total: u64 = self.backends.iter().map(weight).sum();
         let mut left = random.checked_rem(total)?;
-        self.backends.iter().find(|backend| {
-            let mine = left < u64::from(backend.weight);
-            left = left.saturating_sub(u64::from(backend.weight));
+        self.backends.iter().position(|backend| {
+            let mine = left < weight(backend);
+            left = left.saturating_sub(weight(backend));
             mine
         })
     }

@@ -157,17 +157,56 @@ fn backends_share_exactly() {
         port: None,
         subset: Arc::default(),
         weight,
+        filters: Vec::new(),
         unresolved: false,
     };
     let mut canary = route("canary", &[], vec![]);
     canary.backends = vec![backend("a", 90), backend("none", 0), backend("b", 10)];
     let routes = Routes::new(&[canary]);
     let canary = &routes.all()[0];
-    let name = |random| canary.backend(random).unwrap().service.as_ref().unwrap().as_str();
+    let name = |random| {
+        let index = canary.backend(random).unwrap();
+        canary.backends[index].to.service.as_ref().unwrap().as_str()
+    };
     let of = |wanted: &str| (0..100).filter(|&random| name(random) == wanted).count();
     assert_eq!((of("a"), of("none"), of("b")), (90, 0, 10));
     assert_eq!(name(u64::MAX), name(u64::MAX % 100));
     assert!(Routes::new(&[route("own", &[], vec![])]).all()[0].backend(7).is_none());
+}
+
+#[test]
+fn backends_change_what_they_get_and_mirrors_take_their_share() {
+    let set = |value: &str| {
+        let set = vec![("x-a".to_owned(), value.to_owned())];
+        model::Filter::RequestHeaders(HeaderChanges { set, ..HeaderChanges::default() })
+    };
+    let mirror = |numerator, denominator| {
+        let share = model::Fraction { numerator, denominator };
+        let to = model::Mirror { service: None, port: None, subset: Arc::default(), share };
+        model::Filter::Mirror(to)
+    };
+    let mut both = route("both", &[], vec![prefix("/old")]);
+    both.filters = vec![set("route"), mirror(1, 1), mirror(0, 100), mirror(3, 1000)];
+    let to = model::Rewrite { host: None, path: Some(PathRewrite::Prefix("/new".into())) };
+    both.backends = vec![RouteBackend {
+        service: None,
+        port: None,
+        subset: Arc::default(),
+        weight: 1,
+        filters: vec![set("backend"), model::Filter::Rewrite(to)],
+        unresolved: false,
+    }];
+    let routes = Routes::new(&[both]);
+    let both = &routes.all()[0];
+    let mut head = request("GET", "/old/a", &[("x-a", "client")]);
+    both.actions.change_request(&mut head);
+    assert_eq!((&head.headers["x-a"], head.uri.path()), (&"route".parse().unwrap(), "/old/a"));
+    both.backends[0].actions.change_request(&mut head);
+    assert_eq!((&head.headers["x-a"], head.uri.path()), (&"backend".parse().unwrap(), "/new/a"));
+    let taken = |mirror: &Mirror| (0..1000).filter(|&random| mirror.takes(random)).count();
+    assert_eq!(both.actions.mirrors.iter().map(taken).collect::<Vec<_>>(), [1000, 0, 3]);
+    assert!(both.backends[0].actions.mirrors.is_empty());
+    assert!(!routes.need_no_instance(), "the service's own instances get all of it");
 }
 
 #[test]

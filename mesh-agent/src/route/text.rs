@@ -1,6 +1,8 @@
 //! Routes in words, for commands.
 
-use crate::model::{Filter, HeaderChanges, PathMatch, PathRewrite, Route, RouteMatch, ValueMatch};
+use crate::model::{
+    Filter, Fraction, HeaderChanges, Mirror, PathMatch, PathRewrite, Route, RouteMatch, ValueMatch,
+};
 
 /// Which requests take it, one line for each match.
 pub fn conditions(route: &Route) -> Vec<String> {
@@ -51,10 +53,25 @@ fn condition(one: &RouteMatch) -> String {
     parts.join(", ")
 }
 
-/// What is done to its requests.
+/// What is done to its requests, wherever they go.
 pub fn actions(route: &Route) -> Vec<String> {
+    let mut actions = filters(&route.filters);
+    if let Some(timeout) = route.timeout {
+        actions.push(match timeout.is_zero() {
+            true => "no timeout".to_owned(),
+            false => format!("timeout {timeout:?}"),
+        });
+    }
+    if route.retry.is_some() {
+        actions.push("retries of its own".to_owned());
+    }
+    actions
+}
+
+/// What these do, in their order.
+pub fn filters(all: &[Filter]) -> Vec<String> {
     let mut actions = Vec::new();
-    for filter in &route.filters {
+    for filter in all {
         match filter {
             Filter::RequestHeaders(changes) => actions.extend(changed("request", changes)),
             Filter::ResponseHeaders(changes) => actions.extend(changed("response", changes)),
@@ -70,19 +87,27 @@ pub fn actions(route: &Route) -> Vec<String> {
                 let host = to.host.as_deref().unwrap_or("*");
                 actions.push(format!("asks for {host}{}", path(to.path.as_ref())));
             }
+            Filter::Mirror(to) => actions.push(mirror(to)),
             Filter::NotFound => actions.push("answered with 404: no route".to_owned()),
         }
     }
-    if let Some(timeout) = route.timeout {
-        actions.push(match timeout.is_zero() {
-            true => "no timeout".to_owned(),
-            false => format!("timeout {timeout:?}"),
-        });
-    }
-    if route.retry.is_some() {
-        actions.push("retries of its own".to_owned());
-    }
     actions
+}
+
+fn mirror(to: &Mirror) -> String {
+    let service = to.service.as_ref().map_or("this service", |service| service.as_str());
+    let port = to.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let labels = to.subset.iter().map(|(name, value)| format!(" {name}={value}"));
+    let labels: String = labels.collect();
+    let with = if labels.is_empty() { "" } else { " with" };
+    let share = match to.share {
+        Fraction::ALL => String::new(),
+        Fraction { numerator, denominator: 100 } => format!(", {numerator} % of the requests"),
+        Fraction { numerator, denominator } => {
+            format!(", {numerator} of {denominator} requests")
+        }
+    };
+    format!("mirrored to {service}{port}{with}{labels}{share}")
 }
 
 fn path(to: Option<&PathRewrite>) -> String {

@@ -111,6 +111,10 @@ metrics! {
     RETRIES: Counter "mesh_retries_total" ["service", "port", "reason"];
     /// Further attempts that were not made because the retry budget was used up
     RETRIES_REFUSED: Counter "mesh_retries_refused_total" ["service", "port"];
+    /// Copies of requests that routes mirror to this service, by what became of them: answered, failed (by no instance), timeout, behind (cut, because it couldn't keep up), broken (the request itself broke off), full (not sent, because too many were under way)
+    MIRRORED: Counter "mesh_mirrored_requests_total" ["service", "port", "result"];
+    /// Copies of requests that are under way to this service
+    MIRRORED_NOW: Gauge "mesh_mirrored_requests" ["service", "port"];
 
     /// 1 where so few instances are available that those that fail are used as well
     PANIC: Gauge "mesh_service_panic" ["service", "port"];

@@ -6,6 +6,7 @@
 //! same: one that is missing or wrong is reported by the check of the shape,
 //! and the rest of its service is still checked.
 
+mod filter;
 mod kubernetes;
 mod node;
 mod policy;
@@ -15,12 +16,13 @@ mod section;
 mod service;
 mod source;
 
+pub use filter::{Filters, Mirror};
 pub use kubernetes::{Kubernetes, KubernetesSource};
 pub use node::{Admin, Capture, Dns, Limits, Locality};
 pub use policy::{
     AdaptiveConcurrency, Bandwidth, Defaults, Failover, HealthCheck, Policy, RateLimit, Retry, on,
 };
-pub use route::{Filters, HeaderMatch, QueryMatch, Route, RouteBackend};
+pub use route::{HeaderMatch, QueryMatch, Route, RouteMatch};
 pub use section::{Over, Several};
 pub use service::{Endpoint, OnAgentFailure, Port, Service};
 pub use source::{DnsSource, HttpSource};

@@ -6,13 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    filter::Filters,
     policy::Retry,
     section::{Over, section, values},
 };
 use crate::{
     config::text::{
-        Duration, HeaderName, HeaderValue, Headers, HostPattern, Labels, Method, Name, Parameter,
-        Pattern, RequestPath,
+        Duration, HeaderName, HeaderValue, HostPattern, Labels, Method, Name, Parameter, Pattern,
+        RequestPath,
     },
     model::{self, RouteMatch as Match, ValueMatch},
 };
@@ -97,69 +98,9 @@ section! {
         /// `true`: with any value.
         present: bool,
     }
-
-    /// What is changed on the way.
-    pub struct Filters {
-        /// Of the request, before an instance gets it.
-        request_headers: HeaderChanges,
-        /// Of the response, before the client gets it.
-        response_headers: HeaderChanges,
-        /// Answers by itself, with another place.
-        redirect: Redirect,
-        /// Of the request, before an instance gets it.
-        rewrite: Rewrite,
-    }
-
-    /// Changes of headers, in the order of these keys.
-    pub struct HeaderChanges {
-        /// Replaced, or added where there is none.
-        set: Headers,
-        /// Added to what there is.
-        add: Headers,
-        /// Taken out.
-        #[schemars(length(max = 64))]
-        remove: Vec<HeaderName>,
-    }
-
-    /// The place that the client is sent to; what isn't set stays as it was asked for.
-    pub struct Redirect {
-        /// Of the new place.
-        scheme: Scheme,
-        /// Of the new place.
-        host: HostPattern,
-        /// Of the new place; the scheme's own where that is given.
-        port: NonZeroU16,
-        /// The whole path; the query stays.
-        path: RequestPath,
-        /// In place of the prefix that the route's only match has; the rest of the path stays.
-        prefix: RequestPath,
-        /// 301, 302, 303, 307 or 308.
-        #[schemars(range(min = 301, max = 308))]
-        status: u16 = model::Redirect::STATUS,
-    }
-
-    /// What the instance is asked for; what isn't set stays as it was asked for.
-    pub struct Rewrite {
-        /// `host`, or HTTP/2's `:authority`.
-        host: HostPattern,
-        /// The whole path; the query stays.
-        path: RequestPath,
-        /// In place of the prefix that the route's only match has; the rest of the path stays.
-        prefix: RequestPath,
-    }
 }
 
-values! { HostPattern Pattern Scheme }
-
-/// Of a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Scheme {
-    /// Plain.
-    Http,
-    /// With TLS, which something else must serve.
-    Https,
-}
+values! { Pattern }
 
 /// Where requests go.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -177,6 +118,8 @@ pub struct RouteBackend {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000), extend("default" = model::RouteBackend::WEIGHT))]
     pub weight: Option<u32>,
+    /// What is changed of its requests, after the route's own filters.
+    pub filters: Filters,
 }
 
 impl Route {
@@ -267,74 +210,6 @@ impl QueryMatch {
     }
 }
 
-impl Filters {
-    fn model(&self) -> Vec<model::Filter> {
-        let request = self.request_headers.as_ref().map(HeaderChanges::model);
-        let response = self.response_headers.as_ref().map(HeaderChanges::model);
-        let redirect = self.redirect.as_ref().map(Redirect::model);
-        let rewrite = self.rewrite.as_ref().map(Rewrite::model);
-        [
-            request.map(model::Filter::RequestHeaders),
-            response.map(model::Filter::ResponseHeaders),
-            redirect.map(model::Filter::Redirect),
-            rewrite.map(model::Filter::Rewrite),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-impl HeaderChanges {
-    /// Every name that it sets, adds or removes.
-    pub fn names(&self) -> impl Iterator<Item = (&'static str, &HeaderName)> {
-        let set = self.set.iter().flat_map(|headers| &headers.0).map(|(name, _)| ("set", name));
-        let add = self.add.iter().flat_map(|headers| &headers.0).map(|(name, _)| ("add", name));
-        set.chain(add).chain(self.remove.iter().flatten().map(|name| ("remove", name)))
-    }
-
-    fn model(&self) -> model::HeaderChanges {
-        model::HeaderChanges {
-            set: self.set.as_ref().map(Headers::texts).unwrap_or_default(),
-            add: self.add.as_ref().map(Headers::texts).unwrap_or_default(),
-            remove: self.remove.iter().flatten().map(|name| name.0.clone()).collect(),
-        }
-    }
-}
-
-impl Redirect {
-    fn model(&self) -> model::Redirect {
-        let scheme = self.scheme.map(|scheme| match scheme {
-            Scheme::Http => "http".to_owned(),
-            Scheme::Https => "https".to_owned(),
-        });
-        model::Redirect {
-            scheme,
-            host: self.host.as_ref().map(|host| host.0.clone()),
-            port: self.port.map(NonZeroU16::get),
-            path: path_rewrite(self.path.as_ref(), self.prefix.as_ref()),
-            status: self.status.unwrap_or(model::Redirect::STATUS),
-        }
-    }
-}
-
-impl Rewrite {
-    fn model(&self) -> model::Rewrite {
-        model::Rewrite {
-            host: self.host.as_ref().map(|host| host.0.clone()),
-            path: path_rewrite(self.path.as_ref(), self.prefix.as_ref()),
-        }
-    }
-}
-
-fn path_rewrite(
-    path: Option<&RequestPath>,
-    prefix: Option<&RequestPath>,
-) -> Option<model::PathRewrite> {
-    let prefix = || prefix.map(|prefix| model::PathRewrite::Prefix(prefix.0.clone()));
-    path.map(|path| model::PathRewrite::Full(path.0.clone())).or_else(prefix)
-}
-
 impl RouteBackend {
     fn model(&self) -> model::RouteBackend {
         model::RouteBackend {
@@ -342,6 +217,7 @@ impl RouteBackend {
             port: self.port,
             subset: Arc::new(self.subset.texts()),
             weight: self.weight.unwrap_or(model::RouteBackend::WEIGHT),
+            filters: self.filters.model(),
             unresolved: false,
         }
     }

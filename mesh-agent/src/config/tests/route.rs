@@ -178,3 +178,72 @@ fn retry_is_merged_over_the_policys() {
     assert_eq!(*retry.on, [RetryOn::ServerError]);
     assert_eq!((retry.attempts, retry.per_try_timeout), (Some(1), Some(Duration::from_secs(1))));
 }
+
+#[test]
+fn filters_of_backends_and_mirrors() {
+    let route = read(
+        "filters: {mirror: [{service: b, percent: 10}, {service: c, port: 8080, \
+         fraction: {numerator: 1, denominator: 1000}}, {subset: {version: v2}}]}, \
+         backends: [{service: b, filters: {requestHeaders: {set: {X-A: b}}, \
+         rewrite: {path: /b}, mirror: [{service: b, fraction: {numerator: 7}}]}}]",
+    );
+    let share = |filter: &Filter| match filter {
+        Filter::Mirror(to) => {
+            let service = to.service.as_ref().map_or("", |service| service.as_str());
+            let port = to.port.map_or(0, u16::from);
+            (service.to_owned(), port, to.share.numerator, to.share.denominator)
+        }
+        other => panic!("{other:?}"),
+    };
+    let shares: Vec<_> = route.filters.iter().map(share).collect();
+    let expected = [("b", 0, 10, 100), ("c", 8080, 1, 1000), ("", 0, 1, 1)]
+        .map(|(a, b, c, d)| (a.into(), b, c, d));
+    assert_eq!(shares, expected);
+    let [Filter::RequestHeaders(changes), Filter::Rewrite(_), mirror] =
+        &route.backends[0].filters[..]
+    else {
+        panic!("{route:?}")
+    };
+    assert_eq!(changes.set, [("x-a".to_owned(), "b".to_owned())]);
+    assert_eq!(share(mirror), ("b".into(), 0, 7, 100));
+
+    let mirror = |written: &str| format!("filters: {{mirror: [{{{written}}}]}}");
+    wrong(&mirror("service: bb"), "filters.mirror[0].service", "did you mean `b`?");
+    wrong(&mirror("service: c"), "filters.mirror[0]", "no port 80 that speaks HTTP: add `port`");
+    wrong(&mirror("percent: 101"), "filters.mirror[0].percent", "100");
+    wrong(
+        &mirror("percent: 1, fraction: {numerator: 1}"),
+        "filters.mirror[0].fraction",
+        "remove one of the two",
+    );
+    wrong(&mirror("fraction: {}"), "filters.mirror[0].fraction", "`numerator` is missing");
+    wrong(
+        &mirror("fraction: {numerator: 2, denominator: 1}"),
+        "filters.mirror[0].fraction.numerator",
+        "at most the denominator",
+    );
+    wrong(
+        &mirror("fraction: {numerator: 0, denominator: 0}"),
+        "filters.mirror[0].fraction.denominator",
+        "at least 1",
+    );
+    wrong(
+        "filters: {redirect: {path: /a}, mirror: [{service: b}]}",
+        "filters.mirror[0]",
+        "never gets a request",
+    );
+    let backend = |written: &str| format!("backends: [{{filters: {{{written}}}}}]");
+    wrong(&backend("requestHeaders: {}"), "backends[0].filters.requestHeaders", "changes nothing");
+    wrong(&backend("rewrite: {}"), "backends[0].filters.rewrite", "changes nothing");
+    wrong(&backend("mirror: [{service: bb}]"), "backends[0].filters.mirror[0].service", "`b`?");
+    wrong(
+        &format!("filters: {{rewrite: {{path: /a}}}}, {}", backend("rewrite: {path: /b}")),
+        "backends[0].filters.rewrite",
+        "keep one of the two",
+    );
+    wrong(
+        &format!("matches: [{{path: {{exact: /a}}}}], {}", backend("rewrite: {prefix: /b}")),
+        "backends[0].filters.rewrite.prefix",
+        "only match",
+    );
+}

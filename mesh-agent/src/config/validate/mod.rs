@@ -2,6 +2,7 @@
 //! a schema can't say is checked here.
 
 mod claims;
+mod filter;
 mod node;
 mod policy;
 mod route;

@@ -1,15 +1,14 @@
 //! Checks of a service's routes.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, num::NonZeroU16};
 
 use super::{
-    Reporter, Step,
+    Reporter, Step, filter,
     policy::{self, At},
 };
 use crate::{
-    config::raw::{
-        File, Filters, HeaderMatch, Over, Policy, QueryMatch, Route, RouteBackend, Service,
-    },
+    config::raw::{File, Filters, HeaderMatch, Over, Policy, QueryMatch, Route, Service},
+    config::text::Name,
     model::Protocol,
 };
 
@@ -40,8 +39,7 @@ pub fn check(here: &[Step<'_>], service: &Service, file: &File, reporter: &mut R
 /// What can be said without its service.
 pub fn check_one(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
     matches(at, route, reporter);
-    filters(&at.key("filters"), &route.filters, reporter);
-    prefixes(&at.key("filters"), route, reporter);
+    filter::check(at, route, reporter);
 }
 
 fn matches(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
@@ -91,103 +89,6 @@ fn parameters(at: &At<'_>, query: &[QueryMatch], reporter: &mut Reporter<'_>) {
     }
 }
 
-/// Headers that frame a message or belong to one connection: changing them
-/// would break the message, or let one request be read as two.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-mesh-error",
-];
-
-fn filters(at: &At<'_>, filters: &Filters, reporter: &mut Reporter<'_>) {
-    let both = [
-        ("requestHeaders", &filters.request_headers),
-        ("responseHeaders", &filters.response_headers),
-    ];
-    for (key, changes) in both {
-        let Some(changes) = changes else { continue };
-        let at = at.key(key);
-        let mut seen = HashSet::new();
-        for (kind, name) in changes.names() {
-            if FRAMING.contains(&name.0.as_str()) {
-                let message = format!("`{}` can't be changed: it is the connection's", name.0);
-                reporter.report(&at.key(kind).0, message);
-            } else if !seen.insert(&name.0) {
-                let message = format!("`{}` is changed twice: keep one", name.0);
-                reporter.report(&at.key(kind).0, message);
-            } else if name.0 == "host" && kind != "set" {
-                let message = "`host` can be set only: a request has exactly one".into();
-                reporter.report(&at.key(kind).0, message);
-            }
-        }
-        if changes.names().next().is_none() {
-            reporter.missing(&at.0, "changes nothing: add `set`, `add` or `remove`".into());
-        }
-    }
-    if let Some(redirect) = &filters.redirect {
-        let at = at.key("redirect");
-        if let Some(status) = redirect.status
-            && ![301, 302, 303, 307, 308].contains(&status)
-        {
-            let message = format!("`{status}` doesn't redirect: use 301, 302, 303, 307 or 308");
-            reporter.report(&at.key("status").0, message);
-        }
-        if redirect.host.as_ref().is_some_and(|host| host.0.starts_with('*')) {
-            reporter.report(&at.key("host").0, "must be one host, without `*`".into());
-        }
-        let elsewhere = redirect.scheme.is_some()
-            || redirect.host.is_some()
-            || redirect.port.is_some()
-            || redirect.path.is_some()
-            || redirect.prefix.is_some();
-        if !elsewhere {
-            let message = "leads back to where it came from: add `scheme`, `host`, `port`, `path` or `prefix`";
-            reporter.missing(&at.0, message.into());
-        }
-    }
-}
-
-/// A prefix replaces the one that was asked for, so that there must be one.
-fn prefixes(at: &At<'_>, route: &Route, reporter: &mut Reporter<'_>) {
-    let Filters { redirect, rewrite, .. } = &route.filters;
-    let redirect = redirect.as_ref().map(|it| (it.path.is_some(), it.prefix.is_some()));
-    let rewritten = rewrite.as_ref().map(|it| (it.path.is_some(), it.prefix.is_some()));
-    let asked = match route.matches.as_slice() {
-        [] => true,
-        [one] => one.path.as_ref().is_none_or(|path| path.prefix.is_some()),
-        _ => false,
-    };
-    for (key, written) in [("redirect", redirect), ("rewrite", rewritten)] {
-        let message = match written {
-            Some((true, true)) => "replaces a part of what `path` replaces: remove one of the two",
-            Some((false, true)) if !asked => {
-                "replaces the prefix of the route's only match: write one match, with \
-                 `path.prefix`"
-            }
-            _ => continue,
-        };
-        reporter.report(&at.key(key).key("prefix").0, message.into());
-    }
-    let Some(rewrite) = rewrite else { return };
-    let at = at.key("rewrite");
-    if redirect.is_some() {
-        let message = "is of no use: the route redirects; remove one of the two";
-        reporter.report(&at.0, message.into());
-    }
-    if rewrite.host.as_ref().is_some_and(|host| host.0.starts_with('*')) {
-        reporter.report(&at.key("host").0, "must be one host, without `*`".into());
-    }
-    if rewrite.host.is_none() && rewritten == Some((false, false)) {
-        reporter.missing(&at.0, "changes nothing: add `host`, `path` or `prefix`".into());
-    }
-}
-
 fn backends(
     at: &At<'_>,
     route: &Route,
@@ -205,18 +106,35 @@ fn backends(
         reporter.report(&at.key("backends").0, message.into());
     }
     for (index, backend) in route.backends.iter().enumerate() {
-        self::backend(&at.key("backends").key(index), backend, service, file, reporter);
+        let at = at.key("backends").key(index);
+        target(&at, (backend.service.as_ref(), backend.port), service, file, reporter);
+        mirrors(&at.key("filters"), &backend.filters, service, file, reporter);
     }
+    mirrors(&at.key("filters"), &route.filters, service, file, reporter);
 }
 
-fn backend(
+fn mirrors(
     at: &At<'_>,
-    backend: &RouteBackend,
+    filters: &Filters,
     service: &Service,
     file: &File,
     reporter: &mut Reporter<'_>,
 ) {
-    let target = match &backend.service {
+    for (index, mirror) in filters.mirror.iter().flatten().enumerate() {
+        let at = at.key("mirror").key(index);
+        target(&at, (mirror.service.as_ref(), mirror.port), service, file, reporter);
+    }
+}
+
+/// A service and port that requests of `service` are sent to.
+fn target(
+    at: &At<'_>,
+    (other, port): (Option<&Name>, Option<NonZeroU16>),
+    service: &Service,
+    file: &File,
+    reporter: &mut Reporter<'_>,
+) {
+    let target = match other {
         None => service,
         Some(name) => {
             let mut all = file.services.iter();
@@ -239,7 +157,7 @@ fn backend(
     let speaks = |protocol: Protocol| protocol.is_http() || protocol == Protocol::Auto;
     let has =
         |number| ports.iter().any(|port| port.port == Some(number) && speaks(port.protocol.into()));
-    if let Some(port) = backend.port {
+    if let Some(port) = port {
         if !has(port) {
             let name = target.name.as_ref().map_or("", |name| &name.0);
             let message = format!("service `{name}` has no port {port} that speaks HTTP");
@@ -247,7 +165,7 @@ fn backend(
         }
         return;
     }
-    if backend.service.is_none() {
+    if other.is_none() {
         return;
     }
     let own = service.ports.iter().flatten().filter(|port| speaks(port.protocol.into()));

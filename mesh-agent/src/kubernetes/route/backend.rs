@@ -2,13 +2,13 @@
 
 use std::{num::NonZeroU16, sync::Arc};
 
-use super::wire::BackendRef;
+use super::{rule, wire::BackendRef};
 use crate::{
     kubernetes::{
         Key,
         policy::{ReferenceGrant, Ruling, Subjects},
     },
-    model::{Protocol, RouteBackend, ServiceName, Transport},
+    model::{Filter, Labels, Protocol, RouteBackend, ServiceName, Transport},
 };
 
 /// Who refers, and what may be referred to.
@@ -19,20 +19,25 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The backends of a rule. Those that can't be resolved stand in with their
-    /// weight, and `wrong` says why.
+    /// The backends of a rule, with the `filters` of each. Those that can't be
+    /// resolved stand in with their weight, and `wrong` says why.
     pub fn backends(
         &self,
         references: &[BackendRef],
+        filters: Vec<Vec<Filter>>,
         subjects: &Subjects<'_>,
         wrong: &mut Vec<Ruling>,
     ) -> Vec<RouteBackend> {
         let mut backends: Vec<RouteBackend> = references
             .iter()
-            .map(|reference| {
+            .zip(filters)
+            .map(|(reference, mut filters)| {
                 let weight = reference.weight.unwrap_or(RouteBackend::WEIGHT);
+                self.mirrors(&mut filters, rule::mirrors(&reference.filters), subjects, wrong);
                 match self.resolve(reference, subjects) {
-                    Ok((service, port)) => backend(Some(service), Some(port), weight),
+                    Ok((service, port)) => {
+                        RouteBackend { filters, ..backend(Some(service), Some(port), weight) }
+                    }
                     Err(ruling) => {
                         wrong.push(ruling);
                         RouteBackend { unresolved: true, ..backend(None, None, weight) }
@@ -45,6 +50,31 @@ impl Scope<'_> {
             backends.push(RouteBackend { unresolved: true, ..backend(None, None, 1) });
         }
         backends
+    }
+
+    /// Says of the mirrors among `filters` where they lead, by their
+    /// `references`. Those that can't be resolved are left out, and `wrong` says why.
+    pub fn mirrors<'a>(
+        &self,
+        filters: &mut Vec<Filter>,
+        mut references: impl Iterator<Item = &'a BackendRef>,
+        subjects: &Subjects<'_>,
+        wrong: &mut Vec<Ruling>,
+    ) {
+        filters.retain_mut(|filter| {
+            let Filter::Mirror(mirror) = filter else { return true };
+            let Some(reference) = references.next() else { return false };
+            match self.resolve(reference, subjects) {
+                Ok((service, port)) => {
+                    (mirror.service, mirror.port) = (Some(service), Some(port));
+                    true
+                }
+                Err(ruling) => {
+                    wrong.push(ruling);
+                    false
+                }
+            }
+        });
     }
 
     fn resolve(
@@ -95,5 +125,6 @@ impl Scope<'_> {
 }
 
 fn backend(service: Option<ServiceName>, port: Option<NonZeroU16>, weight: u32) -> RouteBackend {
-    RouteBackend { service, port, subset: Arc::default(), weight, unresolved: false }
+    let (subset, filters) = (Labels::default(), Vec::new());
+    RouteBackend { service, port, subset, weight, filters, unresolved: false }
 }

@@ -102,7 +102,10 @@ fn routes(
         route.ports.clone_from(&place.ports);
         route.retry = rule.attempts(&policy.retry);
         if !route.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
-            route.backends = scope.backends(&rule.backends, subjects, wrong);
+            scope.mirrors(&mut route.filters, rule::mirrors(&rule.filters), subjects, wrong);
+            let filters = route.backends.iter_mut().map(|one| std::mem::take(&mut one.filters));
+            let filters = filters.collect();
+            route.backends = scope.backends(&rule.backends, filters, subjects, wrong);
         }
         route
     });

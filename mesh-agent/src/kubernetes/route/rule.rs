@@ -17,8 +17,10 @@ use crate::{
 /// A rule that makes sense by itself; what it refers to may not be there.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Without backends and attempts, which depend on the service.
+    /// Its backends say their filters only: where they and the mirrors lead
+    /// depends on what is there, and its attempts on the service.
     pub route: model::Route,
+    pub filters: Vec<Filter>,
     pub backends: Vec<BackendRef>,
     /// Of each attempt.
     backend_timeout: Option<Duration>,
@@ -28,7 +30,7 @@ pub struct Rule {
 impl Rule {
     pub fn http(rule: HttpRule) -> Result<Self, String> {
         let matches = rule.matches.iter().map(words::http_match).collect::<Result<Vec<_>, _>>()?;
-        let mut route = read(&matches, &rule.filters)?;
+        let mut route = read(&matches, &rule.filters, &rule.backend_refs)?;
         let Timeouts { request, backend_request } = &rule.timeouts;
         route.timeout = request.as_deref().map(duration).transpose()?;
         let backend_timeout = backend_request.as_deref().map(duration).transpose()?;
@@ -36,19 +38,21 @@ impl Rule {
         if let Some(retry) = &retry {
             possible(retry)?;
         }
-        Ok(Self { route, backends: backends(rule.backend_refs)?, backend_timeout, retry })
+        let (backends, filters) = (rule.backend_refs, rule.filters);
+        Ok(Self { route, filters, backends, backend_timeout, retry })
     }
 
     pub fn grpc(rule: GrpcRule) -> Result<Self, String> {
         let matches = rule.matches.iter().map(words::grpc_match).collect::<Result<Vec<_>, _>>()?;
         let unknown =
             |filter: &&Filter| matches!(filter.r#type.as_str(), "RequestRedirect" | "URLRewrite");
-        if let Some(filter) = rule.filters.iter().find(unknown) {
+        let of_backends = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
+        if let Some(filter) = rule.filters.iter().chain(of_backends).find(unknown) {
             return Err(format!("filters: gRPC knows no `{}`", filter.r#type));
         }
-        let route = read(&matches, &rule.filters)?;
-        let backends = backends(rule.backend_refs)?;
-        Ok(Self { route, backends, backend_timeout: None, retry: None })
+        let route = read(&matches, &rule.filters, &rule.backend_refs)?;
+        let (backends, filters) = (rule.backend_refs, rule.filters);
+        Ok(Self { route, filters, backends, backend_timeout: None, retry: None })
     }
 
     /// What is done about attempts that fail, over what the service's policy
@@ -90,21 +94,35 @@ fn possible(retry: &Retry) -> Result<(), String> {
     retry.backoff.as_deref().map_or(Ok(()), |backoff| duration(backoff).map(drop))
 }
 
-fn backends(references: Vec<BackendRef>) -> Result<Vec<BackendRef>, String> {
-    match references.iter().position(|reference| !reference.filters.is_empty()) {
-        Some(index) => {
-            Err(format!("backendRefs[{index}].filters: filters of a backend are not supported"))
+/// What it says by itself: matches, filters, and those of its backends, in the
+/// order of `references`.
+fn read(
+    matches: &[Value],
+    filters: &[Filter],
+    references: &[BackendRef],
+) -> Result<model::Route, String> {
+    let of = |(index, reference): (usize, &BackendRef)| {
+        let written = words::filters(&reference.filters);
+        let written = written.map_err(|why| format!("backendRefs[{index}].{why}"))?;
+        Ok::<_, String>(json!({ "filters": written }))
+    };
+    let backends = references.iter().enumerate().map(of).collect::<Result<Vec<_>, _>>()?;
+    for filter in filters.iter().chain(references.iter().flat_map(|one| &one.filters)) {
+        if filter.r#type == "RequestMirror" && filter.request_mirror.is_none() {
+            return Err("filters: `requestMirror` is missing".to_owned());
         }
-        None => Ok(references),
     }
-}
-
-fn read(matches: &[Value], filters: &[Filter]) -> Result<model::Route, String> {
-    let written = json!({ "matches": matches, "filters": words::filters(filters)? });
+    let filters = words::filters(filters)?;
+    let written = json!({ "matches": matches, "filters": filters, "backends": backends });
     config::route(&written).map_err(|problems| {
         let words = problems.problems.iter().map(|one| format!("{}: {}", one.path, one.message));
         words.collect::<Vec<_>>().join("\n")
     })
+}
+
+/// What the mirrors among these refer to, in their order.
+pub fn mirrors(filters: &[Filter]) -> impl Iterator<Item = &BackendRef> {
+    filters.iter().filter_map(|filter| Some(&filter.request_mirror.as_ref()?.backend_ref))
 }
 
 #[cfg(test)]

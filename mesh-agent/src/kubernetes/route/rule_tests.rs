@@ -106,10 +106,40 @@ fn grpc_methods_are_paths() {
 fn what_is_not_supported_is_said() {
     for (rule, part) in [
         (json!({ "filters": [{ "type": "URLRewrite", "urlRewrite": {} }] }), "changes nothing"),
-        (json!({ "filters": [{ "type": "RequestMirror" }] }), "`RequestMirror`"),
+        (json!({ "filters": [{ "type": "RequestMirror" }] }), "`requestMirror` is missing"),
+        (
+            json!({ "filters": [{ "type": "RequestMirror", "requestMirror": {
+                "backendRef": { "name": "a", "port": 80 }, "percent": 101,
+            } }] }),
+            "100",
+        ),
+        (
+            json!({ "filters": [{ "type": "RequestMirror", "requestMirror": {
+                "backendRef": { "name": "a", "port": 80 },
+                "percent": 1, "fraction": { "numerator": 1 },
+            } }] }),
+            "remove one of the two",
+        ),
+        (
+            json!({ "filters": [{ "type": "RequestMirror", "requestMirror": {
+                "backendRef": { "name": "a", "port": 80 },
+                "fraction": { "numerator": 2, "denominator": 1 },
+            } }] }),
+            "at most the denominator",
+        ),
         (json!({ "filters": [{ "type": "ExtensionRef" }] }), "`ExtensionRef`"),
         (json!({ "sessionPersistence": {} }), "sessionPersistence"),
-        (json!({ "backendRefs": [{ "name": "a", "filters": [{}] }] }), "backendRefs[0].filters"),
+        (json!({ "backendRefs": [{ "name": "a", "filters": [{}] }] }), "missing field `type`"),
+        (
+            json!({ "backendRefs": [{ "name": "a", "filters": [{ "type": "CORS" }] }] }),
+            "backendRefs[0].filters[0]: `CORS`",
+        ),
+        (
+            json!({ "backendRefs": [{ "name": "a" }, { "name": "b", "filters": [
+                { "type": "URLRewrite", "urlRewrite": {} },
+            ] }] }),
+            "backends[1].filters.rewrite: changes nothing",
+        ),
         (json!({ "timeouts": { "request": "soon" } }), "`soon`"),
         (json!({ "timeouts": { "total": "1s" } }), "total"),
         (json!({ "retry": { "attempts": 50 } }), "at most 19"),
@@ -140,5 +170,8 @@ fn what_is_not_supported_is_said() {
         assert!(wrong.contains(part), "{rule}: {wrong}");
     }
     let redirect = json!({ "filters": [{ "type": "RequestRedirect" }] });
-    assert!(grpc(redirect).unwrap_err().contains("gRPC"));
+    assert!(grpc(redirect.clone()).unwrap_err().contains("gRPC"));
+    let mut of_backend = redirect;
+    of_backend["name"] = "a".into();
+    assert!(grpc(json!({ "backendRefs": [of_backend] })).unwrap_err().contains("gRPC"));
 }

@@ -138,6 +138,58 @@ fn backends_that_cannot_be_resolved() {
     }
 }
 
+/// Those that can't be resolved are left out, and all else holds.
+#[test]
+fn mirrors_and_filters_of_backends() {
+    let mut world = World::new(&["a.x", "b.x", "c.x", "b.y"]);
+    let mirror = |backend: Value, share: Value| {
+        let mut mirror = json!({ "backendRef": backend });
+        mirror.as_object_mut().unwrap().extend(share.as_object().unwrap().clone());
+        json!({ "type": "RequestMirror", "requestMirror": mirror })
+    };
+    let set = |name: &str| {
+        json!({ "type": "RequestHeaderModifier", "requestHeaderModifier": {
+            "set": [{ "name": name, "value": "1" }],
+        } })
+    };
+    let to = |name: &str| json!({ "name": name, "port": 80 });
+    let rules = json!([{
+        "filters": [
+            mirror(to("b"), json!({})),
+            mirror(to("nobody"), json!({})),
+            mirror(json!({ "name": "b", "namespace": "y", "port": 80 }), json!({})),
+            mirror(to("c"), json!({ "fraction": { "numerator": 1, "denominator": 1000 } })),
+        ],
+        "backendRefs": [
+            to("b"),
+            { "name": "c", "port": 80, "filters": [set("x-c"), mirror(to("b"), json!({ "percent": 10 }))] },
+        ],
+    }]);
+    world.object(Kind::HttpRoute, "r.x", route(json!({ "name": "a" }), rules));
+    let (specs, verdicts) = world.attach();
+    let parent = only(&verdicts["r.x"]);
+    rules_so(&parent.accepted, true, "Accepted", "");
+    rules_so(&parent.resolved_refs, false, "BackendNotFound", "nobody");
+    assert!(parent.resolved_refs.message.contains("ReferenceGrant"), "{parent:?}");
+    let made = &specs["a.x"].routes[0];
+    let mirrors = |filters: &[Filter]| -> Vec<(String, u32, u32)> {
+        let one = |filter: &Filter| match filter {
+            Filter::Mirror(to) => Some((
+                to.service.as_ref().unwrap().to_string(),
+                to.share.numerator,
+                to.share.denominator,
+            )),
+            _ => None,
+        };
+        filters.iter().filter_map(one).collect()
+    };
+    assert_eq!(mirrors(&made.filters), [("b.x".into(), 1, 1), ("c.x".into(), 1, 1000)]);
+    let [plain, changed] = made.backends.as_slice() else { panic!("{made:?}") };
+    assert!(plain.filters.is_empty() && !plain.unresolved);
+    assert_eq!(changed.filters.len(), 2);
+    assert_eq!(mirrors(&changed.filters), [("b.x".into(), 10, 100)]);
+}
+
 #[test]
 fn parents_that_cannot_be_had() {
     let mut world = World::new(&["a.x", "a.y"]);
@@ -180,12 +232,11 @@ fn grpc_comes_before_http() {
 #[test]
 fn a_wrong_route_changes_nothing() {
     let mut world = World::new(&["a.x", "b.x"]);
-    let wrong =
-        || route(json!({ "name": "a" }), json!([{ "filters": [{ "type": "RequestMirror" }] }]));
+    let wrong = || route(json!({ "name": "a" }), json!([{ "filters": [{ "type": "CORS" }] }]));
     world.object(Kind::HttpRoute, "r.x", wrong());
     let (specs, verdicts) = world.attach();
     let accepted = &only(&verdicts["r.x"]).accepted;
-    rules_so(accepted, false, "UnsupportedValue", "spec.rules[0]: filters[0]: `RequestMirror`");
+    rules_so(accepted, false, "UnsupportedValue", "spec.rules[0]: filters[0]: `CORS`");
     assert!(specs["a.x"].routes.is_empty());
     let good = route(json!({ "name": "a" }), json!([rule(json!([{ "name": "b", "port": 80 }]))]));
     world.change("r.x", good);

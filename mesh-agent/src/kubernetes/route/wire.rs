@@ -77,7 +77,7 @@ pub struct Condition {
     pub value: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Filter {
     pub r#type: String,
@@ -85,9 +85,10 @@ pub struct Filter {
     pub response_header_modifier: Option<HeaderModifier>,
     pub request_redirect: Option<Redirect>,
     pub url_rewrite: Option<Rewrite>,
+    pub request_mirror: Option<RequestMirror>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HeaderModifier {
     pub set: Vec<Header>,
@@ -95,14 +96,14 @@ pub struct HeaderModifier {
     pub remove: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     pub name: String,
     pub value: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Redirect {
     pub scheme: Option<String>,
@@ -112,14 +113,14 @@ pub struct Redirect {
     pub status_code: Option<u16>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rewrite {
     pub hostname: Option<String>,
     pub path: Option<NewPath>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewPath {
     pub r#type: String,
@@ -137,7 +138,22 @@ pub struct BackendRef {
     pub port: Option<u16>,
     pub weight: Option<u32>,
     #[serde(default)]
-    pub filters: Vec<Value>,
+    pub filters: Vec<Filter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestMirror {
+    pub backend_ref: BackendRef,
+    pub percent: Option<u32>,
+    pub fraction: Option<Fraction>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fraction {
+    pub numerator: u32,
+    pub denominator: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,8 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::wire::{
-    Condition, Filter, GrpcMatch, Header, HeaderModifier, HttpMatch, NewPath, Redirect, Rewrite,
+    Condition, Filter, Fraction, GrpcMatch, Header, HeaderModifier, HttpMatch, NewPath, Redirect,
+    RequestMirror, Rewrite,
 };
+use crate::model;
 
 pub fn http_match(one: &HttpMatch) -> Result<Value, String> {
     let mut written = Map::new();
@@ -83,6 +85,7 @@ pub fn grpc_match(one: &GrpcMatch) -> Result<Value, String> {
 
 pub fn filters(all: &[Filter]) -> Result<Value, String> {
     let mut written = Map::new();
+    let mut mirrors = Vec::new();
     for (index, filter) in all.iter().enumerate() {
         let (key, value) = match filter.r#type.as_str() {
             "RequestHeaderModifier" => {
@@ -99,10 +102,15 @@ pub fn filters(all: &[Filter]) -> Result<Value, String> {
                 let rewrite = rewrite(filter.url_rewrite.as_ref());
                 ("rewrite", rewrite.map_err(|why| format!("filters[{index}]: {why}"))?)
             }
+            "RequestMirror" => {
+                let mirror = filter.request_mirror.as_ref();
+                mirrors.push(mirror.map_or_else(|| json!({}), mirrored));
+                continue;
+            }
             other => {
                 return Err(format!(
                     "filters[{index}]: `{other}` is not supported, only RequestHeaderModifier, \
-                     ResponseHeaderModifier, RequestRedirect and URLRewrite"
+                     ResponseHeaderModifier, RequestRedirect, URLRewrite and RequestMirror"
                 ));
             }
         };
@@ -110,7 +118,24 @@ pub fn filters(all: &[Filter]) -> Result<Value, String> {
             return Err(format!("filters[{index}]: a second `{}` is not supported", filter.r#type));
         }
     }
+    if !mirrors.is_empty() {
+        written.insert("mirror".into(), mirrors.into());
+    }
     Ok(written.into())
+}
+
+/// Without the service, which may not be there.
+fn mirrored(mirror: &RequestMirror) -> Value {
+    let mut written = Map::new();
+    if let Some(percent) = mirror.percent {
+        written.insert("percent".into(), percent.into());
+    }
+    if let Some(Fraction { numerator, denominator }) = &mirror.fraction {
+        let denominator = denominator.unwrap_or(model::Fraction::DENOMINATOR);
+        let fraction = json!({ "numerator": numerator, "denominator": denominator });
+        written.insert("fraction".into(), fraction);
+    }
+    written.into()
 }
 
 fn modifier(modifier: Option<&HeaderModifier>) -> Value {

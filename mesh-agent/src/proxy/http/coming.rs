@@ -9,11 +9,25 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{body::BodyError, plain::PlainBody};
+use super::{body::BodyError, plain::PlainBody, tee::Copy};
 
 pub(super) enum Coming {
     Library(Incoming),
     Plain(PlainBody),
+    /// Of a request, for a mirror.
+    Copy(Copy),
+}
+
+impl From<Incoming> for Coming {
+    fn from(incoming: Incoming) -> Self {
+        Self::Library(incoming)
+    }
+}
+
+impl From<Copy> for Coming {
+    fn from(copy: Copy) -> Self {
+        Self::Copy(copy)
+    }
 }
 
 impl Body for Coming {
@@ -29,6 +43,7 @@ impl Body for Coming {
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Self::Plain(body) => Pin::new(body).poll_frame(context),
+            Self::Copy(copy) => Pin::new(copy).poll_frame(context),
         }
     }
 
@@ -36,6 +51,7 @@ impl Body for Coming {
         match self {
             Self::Library(incoming) => incoming.is_end_stream(),
             Self::Plain(body) => body.is_end_stream(),
+            Self::Copy(copy) => copy.is_end_stream(),
         }
     }
 
@@ -43,6 +59,7 @@ impl Body for Coming {
         match self {
             Self::Library(incoming) => incoming.size_hint(),
             Self::Plain(body) => body.size_hint(),
+            Self::Copy(copy) => copy.size_hint(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Exchange {
     /// Index in the port's subsets, where only one of them may.
     pub subset: Option<usize>,
     pub route: Option<Arc<Route>>,
+    /// Index in the route's backends, of the one that gets the request.
+    pub backend: Option<usize>,
     pub grpc: bool,
     pub connect: bool,
     pub upgrade: Option<HeaderValue>,
@@ -91,6 +93,7 @@ impl Exchange {
             told: Cell::new(false),
             subset: None,
             route: None,
+            backend: None,
             waiting: RefCell::default(),
             tapped: None,
             port,

@@ -48,7 +48,7 @@ impl Exchange {
         }
         let endpoint = &picked.endpoint;
         let connection = &self.session.connection;
-        let pool = connection.worker.pools.get(connection.cookie(), endpoint.address);
+        let pool = connection.worker.pools.get(connection, endpoint.address);
         if self.wants_http2(endpoint) {
             return pool.stream().map(Lease::Http2);
         }
@@ -71,7 +71,7 @@ impl Exchange {
     ) -> Result<(Lease, bool), Failure> {
         let endpoint = &picked.endpoint;
         let connection = &self.session.connection;
-        let pool = connection.worker.pools.get(connection.cookie(), endpoint.address);
+        let pool = connection.worker.pools.get(connection, endpoint.address);
         if picked.probe.is_some() && !fresh {
             pool.retire();
         }

@@ -16,6 +16,7 @@ mod interim;
 mod io;
 mod lease;
 mod local;
+mod mirror;
 mod paced;
 mod patience;
 mod plain;
@@ -26,6 +27,7 @@ mod server;
 mod session;
 mod source;
 mod tapped;
+mod tee;
 mod unseen;
 mod upstream_io;
 mod verdict;
@@ -35,8 +37,8 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 
 pub use self::guard::{Guard, HeadLimits};
-pub(super) use self::pool::Pools;
 use self::session::Session;
+pub(super) use self::{pool::Pools, tee::Held};
 use super::{attempts::Picked, connection::Connection, detect};
 
 /// Serves a connection of an HTTP port.

@@ -31,7 +31,8 @@ struct Pace {
 }
 
 impl Paced {
-    pub fn new(incoming: Coming, pacer: &Arc<Pacer>, client: u64) -> Self {
+    pub fn new(incoming: impl Into<Coming>, pacer: &Arc<Pacer>, client: u64) -> Self {
+        let incoming = incoming.into();
         let pace = (pacer.is_limited() && !incoming.is_end_stream()).then(|| {
             let pacer = Arc::clone(pacer);
             Box::new(Pace { pacer, client, held: Bytes::new(), waiting: None })

@@ -27,7 +27,12 @@ use super::{
     source::RequestBody,
     upstream_io::{Greeting, Said, UpstreamIo},
 };
-use crate::{limit::Slot, net::coarse_ns, proxy::upstream::ConnectError, registry::Endpoint};
+use crate::{
+    limit::Slot,
+    net::coarse_ns,
+    proxy::{connection::Connection, upstream::ConnectError},
+    registry::Endpoint,
+};
 
 /// Of an HTTP/1 response, head or body: what a client that reads slowly costs,
 /// about three times, as each piece waits whole until it has been taken.
@@ -42,9 +47,9 @@ const SEND_BUFFER: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// The pools of a worker.
+/// The pools of a worker, by namespace, instance, and whether it is for mirrors.
 #[derive(Default)]
-pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr), Rc<Pool>, RandomState>>);
+pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr, bool), Rc<Pool>, RandomState>>);
 
 /// Connections from one namespace to one instance.
 #[derive(Default)]
@@ -177,8 +182,9 @@ impl Lease {
 }
 
 impl Pools {
-    pub(super) fn get(&self, cookie: u64, address: SocketAddr) -> Rc<Pool> {
-        Rc::clone(self.0.borrow_mut().entry((cookie, address)).or_default())
+    pub(super) fn get(&self, connection: &Connection, address: SocketAddr) -> Rc<Pool> {
+        let key = (connection.cookie(), address, connection.beside);
+        Rc::clone(self.0.borrow_mut().entry(key).or_default())
     }
 
     /// Drops the idle connections of a namespace that is gone.

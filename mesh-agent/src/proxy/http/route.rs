@@ -1,7 +1,10 @@
 //! Where a request goes, and what is changed on its way: what `crate::route`
 //! decides, carried out.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    num::NonZeroU16,
+    sync::{Arc, atomic::Ordering},
+};
 
 use http::{HeaderMap, request};
 use rand::random;
@@ -10,9 +13,10 @@ use tokio::time::Instant;
 use super::{error::Failure, exchange::Exchange};
 use crate::{
     health::Outcome,
-    model::{Port, RouteBackend, Transport},
+    model::{Port, RouteBackend, ServiceName, Transport},
     proxy::{attempts::Picked, upstream::ConnectError},
     registry::ServicePort,
+    route::Actions,
 };
 
 impl Exchange {
@@ -22,23 +26,24 @@ impl Exchange {
         // A tunnel's target is a host, not a path.
         let found = if self.connect { None } else { self.port.routes.find(head) };
         let Some(route) = found.map(Arc::clone) else { return Ok(()) };
-        if let Some(redirect) = &route.redirect {
-            let location = redirect.location(head);
-            let location = location.ok_or(Failure::Malformed("there is no Host"))?;
-            return Err(Failure::Redirect { status: redirect.status, location });
-        }
+        redirect(&route.actions, head)?;
         if route.not_found {
             return Err(Failure::NoRoute);
         }
-        if let Some(backend) = route.backend(random()) {
-            if backend.unresolved {
+        self.backend = route.backend(random());
+        let backend = self.backend.map(|index| &route.backends[index]);
+        if let Some(backend) = backend {
+            if backend.to.unresolved {
                 return Err(Failure::NoBackend);
             }
-            self.send_to(backend)?;
+            redirect(&backend.actions, head)?;
         }
-        route.request.apply_to_request(head);
-        if let Some(rewrite) = &route.rewrite {
-            rewrite.apply(head);
+        route.actions.change_request(head);
+        self.mirror(&route.actions.mirrors, head);
+        if let Some(backend) = backend {
+            backend.actions.change_request(head);
+            self.mirror(&backend.actions.mirrors, head);
+            self.send_to(&backend.to)?;
         }
         let timeout = match route.timeout {
             Some(timeout) => Some(timeout).filter(|timeout| !timeout.is_zero()),
@@ -53,7 +58,8 @@ impl Exchange {
         let gone = || Failure::Connect(ConnectError::NoInstance);
         let before = Arc::clone(&self.port);
         if backend.service.is_some() || backend.port.is_some() {
-            self.port = self.target(backend).ok_or_else(gone)?;
+            let named = (backend.service.as_ref(), backend.port);
+            self.port = self.target(named).ok_or_else(gone)?;
         }
         if !backend.subset.is_empty() {
             let found = self.port.subsets.iter().position(|one| one.labels == backend.subset);
@@ -78,11 +84,14 @@ impl Exchange {
         }
     }
 
-    /// The service port that a backend names; `None` where a reload has just
-    /// taken it away.
-    fn target(&self, backend: &RouteBackend) -> Option<Arc<ServicePort>> {
-        let name = backend.service.as_ref().unwrap_or(&self.port.service);
-        let number = backend.port.unwrap_or(self.port.port.port);
+    /// The service port that is named, of the port that was asked for where
+    /// something isn't; `None` where a reload has just taken it away.
+    pub fn target(
+        &self,
+        (service, port): (Option<&ServiceName>, Option<NonZeroU16>),
+    ) -> Option<Arc<ServicePort>> {
+        let name = service.unwrap_or(&self.port.service);
+        let number = port.unwrap_or(self.port.port.port);
         self.session.connection.worker.with_snapshot(|snapshot| {
             let mut ports = snapshot.service(name.as_str())?.ports.iter();
             ports
@@ -94,10 +103,19 @@ impl Exchange {
         })
     }
 
-    /// The route's changes of a response, after those of one hop are out.
+    /// The route's changes of a response, after those of one hop are out; then
+    /// those of the backend.
     pub fn change_response(&self, headers: &mut HeaderMap) {
-        if let Some(route) = &self.route {
-            route.response.apply(headers);
+        let Some(route) = &self.route else { return };
+        route.actions.response.apply(headers);
+        if let Some(index) = self.backend {
+            route.backends[index].actions.response.apply(headers);
         }
     }
+}
+
+fn redirect(actions: &Actions, head: &request::Parts) -> Result<(), Failure> {
+    let Some(redirect) = &actions.redirect else { return Ok(()) };
+    let location = redirect.location(head).ok_or(Failure::Malformed("there is no Host"))?;
+    Err(Failure::Redirect { status: redirect.status, location })
 }

@@ -14,7 +14,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{body::BodyError, expect::Gate, paced::Paced};
+use super::{
+    body::BodyError,
+    expect::Gate,
+    paced::Paced,
+    tee::{Copy, Held, Look, Tee, tee},
+};
 
 /// How much of a body nobody wants is read, in bytes, and for how long.
 const DISCARDED: usize = 64 * 1024;
@@ -31,6 +36,8 @@ pub(super) struct Source {
     done: Cell<bool>,
     /// Bytes that the client has sent of it.
     passed: Cell<u64>,
+    /// Copies of it, for mirrors.
+    tees: RefCell<Vec<Tee>>,
 }
 
 /// What has been read from the client so far.
@@ -57,6 +64,7 @@ impl Source {
             attempt: Cell::new(0),
             done: Cell::new(done),
             passed: Cell::new(0),
+            tees: RefCell::default(),
         })
     }
 
@@ -79,6 +87,24 @@ impl Source {
     /// Whether all of it has been sent.
     pub fn is_done(&self) -> bool {
         self.done.get()
+    }
+
+    /// A copy of it, from its beginning: before any attempt.
+    pub fn copy(&self, held: &Held) -> (Copy, Look) {
+        let incoming = self.incoming.borrow();
+        let (tee, copy, look) = tee(&incoming.size_hint(), held);
+        if incoming.is_end_stream() {
+            tee.end();
+        } else {
+            self.tees.borrow_mut().push(tee);
+        }
+        (copy, look)
+    }
+
+    /// All of it has been sent.
+    fn finish(&self) {
+        self.done.set(true);
+        self.tees.borrow().iter().for_each(Tee::end);
     }
 
     /// An instance has answered: there is no other attempt.
@@ -128,6 +154,7 @@ impl Source {
     fn keep(&self, frame: &Frame<Bytes>) {
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.passed.set(self.passed.get() + bytes);
+        self.tees.borrow().iter().for_each(|tee| tee.push(frame));
         let kept = &mut *self.kept.borrow_mut();
         let Kept::Whole { data, trailers, limit } = kept else { return };
         match frame.data_ref() {
@@ -191,14 +218,17 @@ impl Body for RequestBody {
                 match &frame {
                     Some(Ok(frame)) => source.keep(frame),
                     // A client that broke off: what comes next is no end.
-                    Some(Err(_)) => source.forget(),
+                    Some(Err(_)) => {
+                        source.forget();
+                        source.tees.take();
+                    }
                     None => {}
                 }
                 frame
             }
         };
         if frame.is_none() || this.is_end_stream() {
-            this.source.done.set(true);
+            this.source.finish();
         }
         Poll::Ready(frame)
     }
