@@ -225,7 +225,7 @@ fn filters_of_backends_and_mirrors() {
     wrong(
         &mirror("fraction: {numerator: 0, denominator: 0}"),
         "filters.mirror[0].fraction.denominator",
-        "at least 1",
+        "from 1 to",
     );
     wrong(
         "filters: {redirect: {path: /a}, mirror: [{service: b}]}",

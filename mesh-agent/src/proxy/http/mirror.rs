@@ -117,7 +117,9 @@ impl Exchange {
         };
         if let Err(error) = outcome {
             tracing::debug!(service = %self.port.service, %error, "a mirrored request ended");
-            self.port.stats.errors.fetch_add(1, Ordering::Relaxed);
+            if matches!(copied, Copied::Failed | Copied::TimedOut) {
+                self.port.stats.errors.fetch_add(1, Ordering::Relaxed);
+            }
         }
         entered.0.stats.mirrored.count(copied);
     }

@@ -49,7 +49,10 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// The pools of a worker, by namespace, instance, and whether it is for mirrors.
 #[derive(Default)]
-pub(in crate::proxy) struct Pools(RefCell<HashMap<(u64, SocketAddr, bool), Rc<Pool>, RandomState>>);
+pub(in crate::proxy) struct Pools(RefCell<HashMap<Key, Rc<Pool>, RandomState>>);
+
+/// Cookie of the namespace, address of the instance, whether it is for mirrors.
+type Key = (u64, SocketAddr, bool);
 
 /// Connections from one namespace to one instance.
 #[derive(Default)]
