@@ -58,7 +58,7 @@ fn registry(services: u32) -> Registry {
     };
     let mut registry = Registry::new();
     let discovered = (0..services).map(|service| found(service, 1)).collect();
-    registry.configure_with((0..services).map(spec).collect(), discovered);
+    registry.configure_with((0..services).map(spec), discovered);
     registry
 }
 

@@ -40,7 +40,7 @@ pub(super) fn parse(bytes: &[u8], method: &Method) -> Parsed {
     match config.parse_response_with_uninit_headers(&mut response, &bytes, &mut fields) {
         Ok(Status::Complete(end)) => {
             let rest = bytes.slice(end..);
-            answer(&response, &bytes, rest, method).map_or(Parsed::Strange, Parsed::Answer)
+            answer(&response, &bytes, &rest, method).map_or(Parsed::Strange, Parsed::Answer)
         }
         Ok(Status::Partial) => Parsed::Partial,
         Err(_) => Parsed::Strange,
@@ -50,7 +50,7 @@ pub(super) fn parse(bytes: &[u8], method: &Method) -> Parsed {
 fn answer(
     response: &httparse::Response<'_, '_>,
     bytes: &Bytes,
-    rest: Bytes,
+    rest: &Bytes,
     method: &Method,
 ) -> Option<Answer> {
     let status = StatusCode::from_u16(response.code?).ok()?;
