@@ -22,6 +22,7 @@ use super::{
     namespaces::Tracked,
     pods::Pods,
     run::RunOptions,
+    watch::Stamp,
 };
 use crate::{
     admin::{AgentState, ControlError},
@@ -58,6 +59,8 @@ pub(super) struct Agent {
     pub registry: tokio::sync::Mutex<Registry>,
     state: watch::Sender<AgentState>,
     last_reload: Mutex<Option<LastReload>>,
+    /// The file, as it was when it was read last.
+    last_read: Mutex<Option<Stamp>>,
     /// Held for a whole reload: the file's watcher and a command may come at once.
     pub reloading: tokio::sync::Mutex<()>,
     namespaces: ArcSwap<(Vec<Tracked>, Vec<String>)>,
@@ -147,6 +150,7 @@ impl Agent {
             registry: tokio::sync::Mutex::new(registry),
             state: watch::Sender::new(AgentState::Starting),
             last_reload: Mutex::default(),
+            last_read: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
             namespaces: ArcSwap::default(),
             undiscovered: ArcSwap::default(),
@@ -212,6 +216,14 @@ impl Agent {
 
     pub fn note_reload(&self, reload: LastReload) {
         *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    pub fn last_read(&self) -> Option<Stamp> {
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn note_read(&self, file: Option<Stamp>) {
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = file;
     }
 
     pub fn namespaces(&self) -> Arc<(Vec<Tracked>, Vec<String>)> {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering};
 use super::{
     agent::{Agent, LastReload},
     discovery,
+    watch::Stamp,
 };
 use crate::{
     admin::{ControlError, ReloadOutcome},
@@ -16,6 +17,8 @@ use crate::{
 pub(super) async fn reload(agent: &Agent) -> Result<ReloadOutcome, ControlError> {
     let _alone = agent.reloading.lock().await;
     let path = agent.config_path();
+    // Taken first: what is written while it is read counts as another one.
+    agent.note_read(Stamp::of(&path));
     let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
     let outcome = match loaded {
         Err(error) => Err(ControlError::Unavailable(error.to_string())),
@@ -61,7 +64,8 @@ async fn apply(agent: &Agent, new: Settings) -> Result<ReloadOutcome, ControlErr
     if agent.kernel().is_none() && addresses(&old) != addresses(&new) {
         needs_restart.push("services[].address (without eBPF)".to_owned());
     }
-    let file = keep_what_needs_a_restart(&old, new);
+    let mut file = keep_what_needs_a_restart(&old, new);
+    file.keep(&old);
     let composed = agent.kubernetes().map(|kubernetes| kubernetes.compose(&file));
     let new = composed.as_ref().map_or_else(|| file.clone(), |it| it.settings.clone());
     let changed = *old != new;

@@ -1,8 +1,8 @@
 //! Watches the configuration file and reloads when it changes.
 
 use std::{
-    hash::{DefaultHasher, Hasher as _},
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +29,7 @@ pub(super) async fn config(agent: Arc<Agent>, stop: CancellationToken) {
             return;
         }
     };
-    let mut seen = read(&agent).await;
+    agent.note_read(Stamp::of(&agent.config_path()));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -37,21 +37,34 @@ pub(super) async fn config(agent: Arc<Agent>, stop: CancellationToken) {
         }
         sleep(SETTLE).await;
         while changes.try_recv().is_ok() {}
-        // The folder changes for many reasons; only the content counts.
-        let now = read(&agent).await;
-        if now.is_some() && now != seen {
-            seen = now;
+        // The folder changes for many reasons, and `mesh-agent reload` may have
+        // come first.
+        let now = Stamp::of(&agent.config_path());
+        if now.is_some() && now != agent.last_read() {
             reload::and_log(&agent, "the file changed").await;
         }
     }
 }
 
-/// What its content comes to: the file may be long, and stays in nobody's memory.
-async fn read(agent: &Agent) -> Option<u64> {
-    let content = tokio::fs::read(agent.config_path()).await.ok()?;
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&content);
-    Some(hasher.finish())
+/// By which a file is known to be the one that was read, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    /// Modified and changed, each in seconds and nanoseconds.
+    times: [(i64, i64); 2],
+}
+
+impl Stamp {
+    /// `None` where there is no such file.
+    pub fn of(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self {
+            file: (file.dev(), file.ino()),
+            size: file.size(),
+            times: [(file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec())],
+        })
+    }
 }
 
 /// Watches the folder, not the file: editors and Kubernetes' config maps put a
