@@ -94,7 +94,7 @@ impl Failure {
 
 /// The last two causes: those before are the layers of a client
 /// ("ServiceError: client error (Connect)").
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut causes = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {

@@ -56,7 +56,8 @@ impl Form for HeaderName {
 impl Form for HeaderValue {
     const FORMAT: &'static str = "header-value";
     const PATTERN: &'static str =
-        "^([^\\x00-\\x20\\x7f]([^\\x00-\\x08\\x0a-\\x1f\\x7f]{0,4094}[^\\x00-\\x20\\x7f])?)?$";
+        "^([^\\x00-\\x20\\x7f]([^\\x00-\\x08\\x0a-\\x1f\\x7f]*[^\\x00-\\x20\\x7f])?)?$";
+    const MAX_LENGTH: Option<u32> = Some(4096);
     const EXPECTED: &'static str =
         "a header's value: on one line, no blanks around it, at most 4096 bytes";
     const EXAMPLES: &'static [&'static str] = &["a value"];
@@ -124,7 +125,8 @@ impl Form for HostPattern {
 
 impl Form for RequestPath {
     const FORMAT: &'static str = "request-path";
-    const PATTERN: &'static str = "^/[^?#\\s\\x00-\\x20\\x7f]{0,1023}$";
+    const PATTERN: &'static str = "^/[^?#\\s\\x00-\\x20\\x7f]*$";
+    const MAX_LENGTH: Option<u32> = Some(1024);
     const EXPECTED: &'static str = "a path that starts with `/`, such as `/api/v1`";
     const EXAMPLES: &'static [&'static str] = &["/", "/api/v1"];
 
@@ -148,7 +150,8 @@ impl Form for RequestPath {
 
 impl Form for Pattern {
     const FORMAT: &'static str = "rust-regex";
-    const PATTERN: &'static str = "^.{1,1024}$";
+    const PATTERN: &'static str = "^.+$";
+    const MAX_LENGTH: Option<u32> = Some(1024);
     const EXPECTED: &'static str =
         "a regular expression (RE2's syntax) of the whole value, such as `/item/[0-9]+`";
     const EXAMPLES: &'static [&'static str] = &["/item/[0-9]+"];

@@ -26,8 +26,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 pub trait Form: Sized {
     /// `format` in the JSON Schema, by which [`problem`] finds the form.
     const FORMAT: &'static str;
-    /// For editors; what it lets pass, `read` may still refuse.
+    /// For editors and API servers; what it lets pass, `read` may still refuse.
+    /// An API server takes no repetition of more than 1,000 times.
     const PATTERN: &'static str;
+    /// In characters, where the pattern can't say it.
+    const MAX_LENGTH: Option<u32> = None;
     /// What to write instead of something else altogether.
     const EXPECTED: &'static str;
     const EXAMPLES: &'static [&'static str];
@@ -78,12 +81,16 @@ macro_rules! forms {
                 }
 
                 fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                    json_schema!({
+                    let mut schema = json_schema!({
                         "type": "string",
                         "format": Self::FORMAT,
                         "pattern": Self::PATTERN,
                         "examples": Self::EXAMPLES,
-                    })
+                    });
+                    if let Some(length) = Self::MAX_LENGTH {
+                        schema.insert("maxLength".to_owned(), length.into());
+                    }
+                    schema
                 }
             }
         )*

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use election::{Election, Seen, Step};
 
+use super::failure;
+
 /// Which Lease, and how it is held.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -78,7 +80,7 @@ impl Holder {
                 self.last_error.clear();
                 ours
             }
-            Ok(Err(error)) => self.failed(&error.to_string()),
+            Ok(Err(error)) => self.failed(&reason(&error)),
             Err(_) => self.failed("no answer in time"),
         };
         match ours {
@@ -115,8 +117,7 @@ impl Holder {
             tracing::warn!(
                 lease = format!("{}/{}", self.settings.namespace, self.settings.name),
                 error,
-                "can't hold the Lease, without which no statuses are written: it needs the rights \
-                 get, create and update on leases.coordination.k8s.io in this namespace"
+                "can't hold the Lease, without which no statuses are written"
             );
             error.clone_into(&mut self.last_error);
         }
@@ -197,6 +198,18 @@ impl Holder {
             Ok(Err::<(), kube::Error>(error)) => tracing::debug!(%error, "can't release the Lease"),
             Err(_) => tracing::debug!("can't release the Lease in time"),
         }
+    }
+}
+
+/// What to do stands there where the API server has refused.
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(refused) if refused.code == 403 => format!(
+            "{}: give it the rights get, create and update on leases.coordination.k8s.io in \
+             this namespace",
+            refused.message
+        ),
+        other => failure::chain(other),
     }
 }
 

@@ -13,7 +13,7 @@ const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 const LIST_TYPE: &str = "x-kubernetes-list-type";
 
 /// Keywords that mean the same in both.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 11] = [
     "type",
     "enum",
     "pattern",
@@ -24,6 +24,7 @@ const KEPT: [&str; 10] = [
     "maxProperties",
     "required",
     "minLength",
+    "maxLength",
 ];
 
 /// The structural schema of `schema`, whose references point into `definitions`.
