@@ -1,7 +1,8 @@
 //! What the commands say is what happens.
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_tests::{Agent, Pod, Service, World, eventually, output, server::Nginx};
+use mesh_tests::{Agent, Pod, Process, Service, World, eventually, output, server::Nginx};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 struct Scene {
@@ -146,10 +147,32 @@ fn what_a_stopped_agent_leaves_is_removed_by_uninstall() -> Result<()> {
     let pins = scene.world.pins();
     let left: Vec<_> = std::fs::read_dir(pins).into_iter().flatten().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
+    let beside = std::fs::read_dir(scene.world.folder())?.flatten();
+    let beside: Vec<_> = beside.map(|file| file.file_name()).collect();
+    let locks = |name: &&std::ffi::OsString| name.to_string_lossy().ends_with(".lock");
+    assert_eq!(beside.iter().find(locks), None);
     assert!(get(&scene, &scene.kernel).is_err(), "nobody redirects any more");
 
     scene.agent.restart()?;
     scene.agent.wait_for(&scene.client)?;
     get(&scene, &scene.proxied)?;
+    Ok(())
+}
+
+/// As a container that removes what agents left, and has to stay.
+#[test]
+fn uninstall_stays_until_it_is_told_to_end() -> Result<()> {
+    let world = World::new("stay")?;
+    let mut command = world.command(mesh_tests::agent_binary()?, 20)?;
+    command.args(["uninstall", "--stay", "--pins"]).arg(world.pins());
+    let mut process = Process::start("uninstall", command, world.folder().join("uninstall.log"))?;
+    eventually("it to be done", || {
+        let log = process.log();
+        ensure!(log.contains("nothing is pinned"), "{log}");
+        Ok(())
+    })?;
+    process.alive()?;
+    process.signal(Signal::SIGTERM)?;
+    ensure!(process.wait()?.success(), "{}", process.log());
     Ok(())
 }

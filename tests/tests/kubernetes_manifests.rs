@@ -151,6 +151,8 @@ fn examples_fit_what_they_are_applied_to() -> Result<()> {
     let own = &containers(agent, "containers")[0];
     let remover = &containers(&uninstall["spec"]["template"], "initContainers")[0];
     assert_eq!(remover["image"], own["image"]);
+    let stays = &containers(&uninstall["spec"]["template"], "containers")[0];
+    assert_eq!(stays["image"], own["image"], "no other image has to be on the nodes");
     let paths = |container: &Value| -> BTreeSet<String> {
         let mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
         mounts.iter().map(|mount| mount["mountPath"].to_string()).collect()

@@ -30,7 +30,7 @@ pub use explain::{Candidate, ExplainRequest, ExplainedBackend, ExplainedRoute, E
 pub use outcome::{DrainOutcome, DrainRequest, LogLevel, ReloadOutcome};
 pub use server::{serve_http, serve_socket};
 pub use service::{PortView, ServiceView, TierView};
-pub use socket::{AdminSocket, SocketError};
+pub use socket::{AdminSocket, SocketError, lock};
 pub use status::{
     AgentState, DnsView, Generations, HookView, MapView, NamespaceView, ReasonView, ReloadView,
     SourceState, SourceView, Status, UnreadableView, WatchState, WatchView,

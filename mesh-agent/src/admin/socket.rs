@@ -76,11 +76,16 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Takes the lock beside the socket, and leaves our pid in it.
+/// The lock beside a socket, which stays when its agent ends.
+pub fn lock(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Takes the lock, and leaves our pid in it.
 fn take_lock(path: &Path) -> Result<File, SocketError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
+    let lock_path = lock(path);
     let failed = |source| SocketError::Io { what: "lock", path: lock_path.clone(), source };
     let mut lock = File::options()
         .read(true)

@@ -16,6 +16,7 @@ mod reload;
 mod run;
 mod schema;
 mod services;
+mod signals;
 mod status;
 mod tap;
 #[cfg(test)]
@@ -147,10 +148,13 @@ impl Ask {
         question: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
     ) -> anyhow::Result<T> {
         let socket = self.socket.clone().unwrap_or_else(|| Admin::default().socket);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the client")?;
-        Ok(runtime.block_on(question(Client::new(&socket)))?)
+        Ok(runtime()?.block_on(question(Client::new(&socket)))?)
     }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the client")
 }

@@ -6,10 +6,7 @@ mod screen;
 use std::time::Duration;
 
 use anyhow::bail;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use self::{
     rates::{InstanceRates, Interval, Order, PortRates, Rates},
@@ -18,6 +15,7 @@ use self::{
 use super::{
     Ask, Verdict,
     output::{self, Format, Output, Sign, table},
+    signals::stopped,
     unit,
 };
 use crate::admin::{Client, ClientError, EndpointState, Traffic};
@@ -84,20 +82,6 @@ pub fn run(args: &Args, ask: &Ask) -> anyhow::Result<Verdict> {
         End::Enough => Ok(Verdict::Yes),
         End::Failed(error) => Err(error),
     }
-}
-
-/// Ctrl-C, or whoever else wants it to end: the terminal is given back.
-async fn stopped() {
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let mut signals = signals.map(|kind| signal(kind).ok());
-    std::future::poll_fn(|context| {
-        let mut all = signals.iter_mut().flatten();
-        match all.any(|signal| signal.poll_recv(context).is_ready()) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
 }
 
 async fn view(args: &Args, client: &Client) -> Result<End, ClientError> {

@@ -1,16 +1,21 @@
 //! `mesh-agent uninstall`
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 
 use super::{
     Verdict,
     output::{Sign, print},
+    runtime,
+    signals::stopped,
     unit,
 };
 use crate::{
-    app, config, datapath,
+    admin, app, config, datapath,
     model::{Admin, Capture},
 };
 
@@ -32,6 +37,9 @@ pub struct Args {
     /// The folder that they are pinned under
     #[arg(long, value_name = "DIR")]
     pins: Option<PathBuf>,
+    /// Wait for SIGTERM afterwards, as a container of a DaemonSet has to
+    #[arg(long)]
+    stay: bool,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
@@ -46,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     };
     let removed = datapath::uninstall(&pins)?;
     let mut text: String = removed.iter().map(|what| format!("removed {what}\n")).collect();
-    for kept in socket.iter().flat_map(|socket| app::memories(socket)) {
+    for kept in socket.iter().flat_map(|socket| left_beside(socket)) {
         match fs::remove_file(&kept) {
             Ok(()) => text += &format!("removed {}\n", kept.display()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -60,5 +68,13 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         some => format!("{} uninstalled: {} removed\n", Sign::Good, unit::of(some, "object")),
     };
     print(&text)?;
+    if args.stay {
+        runtime()?.block_on(stopped());
+    }
     Ok(Verdict::Yes)
+}
+
+/// Files of an agent that has ended.
+fn left_beside(socket: &Path) -> impl Iterator<Item = PathBuf> {
+    app::memories(socket).into_iter().chain([admin::lock(socket)])
 }
