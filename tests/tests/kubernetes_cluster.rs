@@ -98,7 +98,10 @@ impl Page {
         let mut forward = command.stdout(Stdio::piped()).spawn()?;
         let output = forward.stdout.take().context("it is piped")?;
         // "Forwarding from 127.0.0.1:34567 -> 9080"
-        let line = BufReader::new(output).lines().next().context("port-forward ended")??;
+        let mut lines = BufReader::new(output).lines();
+        let line = lines.next().context("port-forward ended")??;
+        // It says more of each connection, and ends where nobody reads it.
+        thread::spawn(move || lines.for_each(drop));
         let address = line.split_whitespace().nth(2).context(line.clone())?;
         Ok(Self { url: format!("http://{address}/productpage"), forward })
     }
