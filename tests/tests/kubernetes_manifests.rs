@@ -16,7 +16,7 @@ use k8s_openapi::{
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use mesh_tests::{agent_binary, text};
+use mesh_tests::{World, agent_binary, server::kubernetes::Kubernetes, text};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -309,6 +309,32 @@ fn kubectl_builds_what_the_kustomizations_name() -> Result<()> {
             .map(|object| (&object["kind"], &object["metadata"]["name"]))
             .collect();
         assert!(missing.is_empty() && built.len() == read.len(), "{missing:?}");
+    }
+    Ok(())
+}
+
+/// It knows rules that no type says: which patterns are regular expressions to
+/// it, which schemas are structural, which names are names.
+#[test]
+fn a_real_api_server_takes_them() -> Result<()> {
+    let world = World::new("manifests")?;
+    let server = Kubernetes::start(&world)?;
+    if server.is_small() {
+        println!("skipped: only a real API server can refuse these");
+        return Ok(());
+    }
+    let kubeconfig = server.admin_kubeconfig()?;
+    for line in [
+        // Forced: the tests' own definitions of some resources are there already.
+        "--server-side --force-conflicts -k kubernetes",
+        "-f kubernetes/examples/uninstall.yaml",
+        "-k bookinfo/kubernetes",
+        "-f bookinfo/kubernetes/route-shift.yaml",
+    ] {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&kubeconfig).current_dir(deploy());
+        command.arg("apply").args(line.split_whitespace());
+        println!("{}", text(command)?);
     }
     Ok(())
 }

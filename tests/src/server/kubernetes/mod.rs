@@ -101,11 +101,15 @@ impl Kubernetes {
 
     /// Whether it does what a real server can't be told to do. Says so where not.
     pub fn does(&self, what: &str) -> bool {
-        let small = matches!(self.server, Server::Small(_));
-        if !small {
+        if !self.is_small() {
             println!("skipped: a real API server can't be told to do this: {what}");
         }
-        small
+        self.is_small()
+    }
+
+    /// Whether it is the tests' own.
+    pub fn is_small(&self) -> bool {
+        matches!(self.server, Server::Small(_))
     }
 
     /// A kubeconfig with the rights of the agent.

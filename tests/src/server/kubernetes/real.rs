@@ -77,6 +77,8 @@ impl Real {
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
+            // As where a DaemonSet like ours may run.
+            "--allow-privileged=true".to_owned(),
         ];
         if lacks_slices(&binary)? {
             // What it has of them is replaced by a CRD: see `install`.
