@@ -95,10 +95,15 @@ impl Failure {
 /// The last two causes: those before are the layers of a client
 /// ("ServiceError: client error (Connect)").
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut causes = vec![error.to_string()];
+    // A TLS library's manual helps its users, who aren't ours.
+    let said = |cause: &dyn Error| {
+        let text = cause.to_string();
+        text.split(": https://docs.rs/").next().unwrap_or_default().to_owned()
+    };
+    let mut causes = vec![said(error)];
     let mut next = error.source();
     while let Some(cause) = next {
-        causes.push(cause.to_string());
+        causes.push(said(cause));
         next = cause.source();
     }
     let last = causes.pop().unwrap_or_default();
@@ -124,6 +129,13 @@ pub(super) fn excerpt(text: &str) -> String {
 mod tests {
     use super::{super::Slice, *};
     use crate::kubernetes::Watched;
+
+    #[test]
+    fn causes_are_told_without_links_into_a_library() {
+        let said = "peer closed connection without sending TLS close_notify: https://docs.rs/a#b";
+        let error = std::io::Error::other(std::io::Error::other(said));
+        assert_eq!(chain(&error), "peer closed connection without sending TLS close_notify");
+    }
 
     #[test]
     fn a_refusal_says_which_right_is_missing() {
