@@ -9,9 +9,11 @@
 //! keep nothing, and those that want less than their share leave the rest to
 //! the others (max-min fairness).
 //!
-//! Time goes in rounds. A round ends after [`ROUND_NS`], or as soon as it has
-//! moved what it may: when many connections wake up at once, their share is
-//! cut within a fraction of a round.
+//! Time goes in rounds, in which each connection sends at least twice: a small
+//! share leaves in lumps, and what is corrected before the last correction shows
+//! swings instead of settling. A round ends earlier where it has moved more than
+//! it may: when many connections wake up at once, their share is cut within a
+//! fraction of it.
 
 /// Whose connections share a limit.
 #[repr(C)]
@@ -75,10 +77,15 @@ pub struct EndsKey {
 
 crate::plain_bytes!(GroupKey, Group, Paced, EndsKey);
 
+/// The shortest round and the longest.
 pub const ROUND_NS: u64 = 50_000_000;
+const LONGEST_NS: u64 = 10 * ROUND_NS;
 /// A round that has used up its bytes isn't shorter than this, so that there is
 /// something to divide by.
 const SHORTEST_NS: u64 = 1_000_000;
+/// What a socket of a small rate sends at a time: two packets, which are
+/// acknowledged at once, where one may wait for the receiver's timer.
+const LUMP: u64 = 2 * 1_500;
 /// After a silence nothing is left to correct.
 const FORGET_NS: u64 = 1_000_000_000;
 const SECOND_US: u64 = 1_000_000;
@@ -92,10 +99,18 @@ const WINDOW_US: u64 = 10_000;
 /// 1.0 of a ratio.
 const ONE: u64 = 1 << 16;
 
+/// How long a round lasts with this share.
+const fn round_ns(share: u64) -> u64 {
+    clamp(divide(2 * LUMP * 1_000_000_000, share), ROUND_NS, LONGEST_NS)
+}
+
 /// Whether a round ends here.
 #[inline(always)]
-pub const fn is_over(limit: u64, elapsed_ns: u64, bytes: u64) -> bool {
-    elapsed_ns >= ROUND_NS || (elapsed_ns >= SHORTEST_NS && bytes >= limit / 16)
+pub const fn is_over(limit: u64, share: u64, elapsed_ns: u64, bytes: u64) -> bool {
+    let limit = if limit > MOST { MOST } else { limit };
+    let round_ns = round_ns(share);
+    let allowed = limit * (round_ns / 1_000) / SECOND_US;
+    elapsed_ns >= round_ns || (elapsed_ns >= SHORTEST_NS && bytes >= allowed + allowed / 4)
 }
 
 /// The share and the excess of the round that follows one of `bytes` in
@@ -113,10 +128,9 @@ pub const fn next(limit: u64, group: &Group, bytes: u64, elapsed_ns: u64) -> (u6
     let excess = group.excess + bytes as i64 - allowed as i64;
     // A twentieth of a second may be made up for, one second is paid back.
     let excess = clamp_signed(excess, -((limit / 20) as i64), limit as i64);
-    // Paid back over a quarter of a second, but nobody stands still for it.
-    let target =
-        clamp_signed(limit as i64 - 4 * excess, (limit / 4) as i64, (limit + limit / 5) as i64)
-            as u64;
+    // Paid back over half a second: in less, the correction would swing.
+    let most = limit + limit / 5;
+    let target = clamp_signed(limit as i64 - 2 * excess, (limit / 2) as i64, most as i64) as u64;
     let moved = divide(bytes * SECOND_US, elapsed_us);
     let share = correct(group.share, target, moved);
     let least = if fair / 2 < LEAST { LEAST } else { fair / 2 };
@@ -144,7 +158,7 @@ pub const fn first(limit: u64, group: &Group, elapsed_ns: u64) -> u64 {
 pub const fn window(rate: u64, srtt_us: u32, mss: u32) -> u32 {
     let time_us = clamp(srtt_us as u64, 0, 10 * SECOND_US) + WINDOW_US;
     let rate = if rate > MOST { MOST } else { rate };
-    clamp(divide(2 * rate * time_us / SECOND_US, mss as u64), 4, 1 << 20) as u32
+    clamp(divide(2 * rate * time_us / SECOND_US, mss as u64), 2, 1 << 20) as u32
 }
 
 /// Scales the share so that the next round moves `target` where this one moved
@@ -225,7 +239,7 @@ mod tests {
                     self.group.bytes += moved as u64;
                 }
                 let elapsed = self.now - self.group.started_ns;
-                if is_over(self.limit, elapsed, self.group.bytes) {
+                if is_over(self.limit, self.group.share, elapsed, self.group.bytes) {
                     let bytes = core::mem::take(&mut self.group.bytes);
                     (self.group.share, self.group.excess) =
                         next(self.limit, &self.group, bytes, elapsed);
@@ -260,7 +274,7 @@ mod tests {
             link.second(&wants);
             for _ in 0..5 {
                 let moved: f64 = link.second(&wants).iter().sum();
-                assert!((moved / 1e7 - 1.0).abs() < 0.02, "{connections}: {moved}");
+                assert!((moved / 1e7 - 1.0).abs() < 0.05, "{connections}: {moved}");
             }
         }
     }
@@ -325,7 +339,7 @@ mod tests {
             prop_assert!(share <= MOST + MOST / 4 && excess.unsigned_abs() <= MOST);
             let rate = first(limit, &group, elapsed);
             prop_assert!((LEAST..=MOST).contains(&rate));
-            prop_assert!((4..=1 << 20).contains(&window(rate, srtt, mss)));
+            prop_assert!((2..=1 << 20).contains(&window(rate, srtt, mss)));
         }
     }
 

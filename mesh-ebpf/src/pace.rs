@@ -144,7 +144,8 @@ fn take_in(ctx: &SockOpsContext, paced: &mut Paced, group: *mut Group, limit: u6
         let bytes = count::add(&raw mut (*group).bytes, moved) + moved;
         let started = (&raw const (*group).started_ns).read_volatile();
         let elapsed = now.saturating_sub(started);
-        if pace::is_over(limit, elapsed, bytes)
+        let share = (&raw const (*group).share).read_volatile();
+        if pace::is_over(limit, share, elapsed, bytes)
             && count::replace(&raw mut (*group).started_ns, started, now) == started
         {
             // Only the one that replaced it is here.
