@@ -144,7 +144,7 @@ impl Worker {
         for connection in self.connections.borrow().values() {
             connection.sweep(now, &limits);
         }
-        self.pools.sweep(now);
+        self.pools.sweep();
     }
 
     fn stop_all(&self, level: Stop) {

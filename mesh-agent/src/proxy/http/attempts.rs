@@ -17,6 +17,7 @@ use super::{
     verdict::Failed,
 };
 use crate::{
+    health::Outcome,
     proxy::{
         attempts::{Attempts, Picked},
         pick::Caller,
@@ -113,7 +114,10 @@ impl Exchange {
                     head = again;
                 }
                 Err(failed) => {
-                    endpoint.live.failures.fetch_add(1, Ordering::Relaxed);
+                    // A client that breaks off its body is no fault of an instance's.
+                    if failed.outcome != Outcome::Unclear {
+                        endpoint.live.failures.fetch_add(1, Ordering::Relaxed);
+                    }
                     return Err(failed);
                 }
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
-use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use pin_project_lite::pin_project;
 
 /// Collected at most; then the library has to wait for the socket.
@@ -61,6 +61,11 @@ impl<T: Write + Unpin> Batched<T> {
             blocked.wake();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Drains whenever `connection`, which writes to it, has been polled.
+    pub fn drained<F: Future<Output = ()>>(self, connection: F) -> impl Future<Output = ()> {
+        Drained { connection, ended: false, io: self }
     }
 
     /// The same for the library: another task may be the one that drains, and
@@ -128,42 +133,21 @@ impl<T: Write + Unpin> Write for Batched<T> {
     }
 }
 
-/// Runs the library's tasks for such a socket, one of which is its connection.
-pub(super) struct BatchExecutor<T>(Batched<T>);
-
-impl<T> BatchExecutor<T> {
-    pub fn new(io: &Batched<T>) -> Self {
-        Self(io.clone())
-    }
-}
-
-impl<T> Clone for BatchExecutor<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<F: Future + 'static, T: Write + Unpin + 'static> Executor<F> for BatchExecutor<T> {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(Drained { future, ended: false, io: self.0.clone() });
-    }
-}
-
 pin_project! {
     struct Drained<F, T> {
         #[pin]
-        future: F,
+        connection: F,
         ended: bool,
         io: Batched<T>,
     }
 }
 
-impl<F: Future, T: Write + Unpin> Future for Drained<F, T> {
+impl<F: Future<Output = ()>, T: Write + Unpin> Future for Drained<F, T> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        *this.ended = *this.ended || this.future.poll(context).is_ready();
+        *this.ended = *this.ended || this.connection.poll(context).is_ready();
         // Not before all is out: nobody else may be woken for it.
         let drained = this.io.poll_drain(context);
         if *this.ended { drained.map(drop) } else { Poll::Pending }

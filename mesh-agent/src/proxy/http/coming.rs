@@ -9,11 +9,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{body::BodyError, plain::PlainBody, tee::Copy};
+use super::{body::BodyError, http2::StreamBody, plain::PlainBody, tee::Copy};
 
 pub(super) enum Coming {
     Library(Incoming),
     Plain(PlainBody),
+    Stream(StreamBody),
     /// Of a request, for a mirror.
     Copy(Copy),
 }
@@ -43,6 +44,7 @@ impl Body for Coming {
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Self::Plain(body) => Pin::new(body).poll_frame(context),
+            Self::Stream(body) => Pin::new(body).poll_frame(context),
             Self::Copy(copy) => Pin::new(copy).poll_frame(context),
         }
     }
@@ -51,6 +53,7 @@ impl Body for Coming {
         match self {
             Self::Library(incoming) => incoming.is_end_stream(),
             Self::Plain(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
             Self::Copy(copy) => copy.is_end_stream(),
         }
     }
@@ -59,6 +62,7 @@ impl Body for Coming {
         match self {
             Self::Library(incoming) => incoming.size_hint(),
             Self::Plain(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
             Self::Copy(copy) => copy.size_hint(),
         }
     }

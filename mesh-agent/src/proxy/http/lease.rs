@@ -8,8 +8,9 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     error::Failure,
     exchange::Exchange,
+    http2::{self, Started},
     plain::{self, Plain},
-    pool::{self, Lease, Pool, Started},
+    pool::{Lease, Pool},
 };
 use crate::{
     limit::{Counted, Slot},
@@ -140,7 +141,7 @@ impl Exchange {
                 .inspect_err(|error| pool.note_failure(error))?,
         };
         let patience = self.port.policy.timeouts.connect_at_most();
-        match pool::start_http2(stream, endpoint, pool, slot, patience).await {
+        match http2::start(stream, endpoint, pool, slot, patience).await {
             Started::Stream(stream) => Ok(Some((Lease::Http2(stream), false))),
             // Some HTTP/1 servers hang up on the preface without a word; it is
             // remembered once one has answered in HTTP/1.

@@ -12,6 +12,7 @@ mod forward;
 mod guard;
 mod head;
 mod headers;
+mod http2;
 mod interim;
 mod io;
 mod lease;
@@ -28,7 +29,6 @@ mod session;
 mod source;
 mod tapped;
 mod tee;
-mod unseen;
 mod upstream_io;
 mod verdict;
 

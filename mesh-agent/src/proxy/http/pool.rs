@@ -6,32 +6,28 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
-    pin::Pin,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
 use foldhash::fast::RandomState;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use tokio::{
-    net::TcpStream,
     sync::{Mutex, oneshot},
     task::AbortHandle,
     time::Instant,
 };
 
 use super::{
-    batch::{BatchExecutor, Batched},
+    http2::{Http2, Stream},
     plain::Plain,
     source::RequestBody,
-    upstream_io::{Greeting, Said, UpstreamIo},
+    upstream_io::UpstreamIo,
 };
 use crate::{
     limit::Slot,
     net::coarse_ns,
     proxy::{connection::Connection, upstream::ConnectError},
-    registry::Endpoint,
 };
 
 /// Of an HTTP/1 response, head or body: what a client that reads slowly costs,
@@ -41,12 +37,6 @@ const READ_BUFFER: usize = 128 * 1024;
 const IDLE: usize = 512;
 /// Shorter than what servers commonly close after.
 const IDLE_TIME: Duration = Duration::from_secs(55);
-/// Of what one stream may have waiting to be sent.
-const SEND_BUFFER: usize = 256 * 1024;
-/// Flow control windows: what an instance may send ahead of a slow client.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-
 /// The pools of a worker, by namespace, instance, and whether it is for mirrors.
 #[derive(Default)]
 pub(in crate::proxy) struct Pools(RefCell<HashMap<Key, Rc<Pool>, RandomState>>);
@@ -59,7 +49,7 @@ type Key = (u64, SocketAddr, bool);
 pub(super) struct Pool {
     /// Those that wait, and since when.
     http1: RefCell<Vec<(Idle, u64)>>,
-    http2: RefCell<Vec<Rc<Http2>>>,
+    pub http2: RefCell<Vec<Rc<Http2>>>,
     /// One HTTP/2 connection is opened at a time: those who wait will share it,
     /// or its failure.
     pub connecting: Mutex<()>,
@@ -90,18 +80,6 @@ impl Drop for Http1 {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// An HTTP/2 connection, shared by its streams.
-pub(super) struct Http2 {
-    sender: http2::SendRequest<RequestBody>,
-    streams: Cell<usize>,
-    /// As many as the instance allows, kept up to date by its task.
-    allowed: Rc<Cell<usize>>,
-    /// The instance takes no further streams.
-    retired: Cell<bool>,
-    idle_since: Cell<Instant>,
-    slot: Slot,
 }
 
 /// An HTTP/1 connection that waits for the next request.
@@ -144,27 +122,6 @@ pub(super) enum Lease {
     Http2(Stream),
 }
 
-/// A place among a connection's streams.
-pub(super) struct Stream(Rc<Http2>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.idle_since.set(Instant::now());
-    }
-}
-
-impl Stream {
-    pub fn sender(&self) -> http2::SendRequest<RequestBody> {
-        self.0.sender.clone()
-    }
-
-    /// No further streams on this connection.
-    pub fn retire(&self) {
-        self.0.retired.set(true);
-    }
-}
-
 impl Lease {
     /// The exchange is complete on both sides.
     pub fn release(self) {
@@ -199,22 +156,19 @@ impl Pools {
     pub(super) fn make_room(&self) {
         for pool in self.0.borrow().values() {
             pool.http1.borrow_mut().retain(|(one, _)| !one.is_wanted());
-            pool.http2.borrow_mut().retain(|one| one.streams.get() > 0 || !one.slot.is_wanted());
+            pool.http2.borrow_mut().retain(|one| !one.is_wanted());
         }
     }
 
     /// Drops what is dead or has been idle for long.
-    pub fn sweep(&self, now: Instant) {
+    pub fn sweep(&self) {
         self.make_room();
         let (now_ns, idle_ns) = (coarse_ns(), IDLE_TIME.as_nanos() as u64);
         self.0.borrow_mut().retain(|_, pool| {
-            let fresh = |since| now.duration_since(since) < IDLE_TIME;
             pool.http1
                 .borrow_mut()
                 .retain(|(one, since)| !one.is_closed() && now_ns.saturating_sub(*since) < idle_ns);
-            pool.http2.borrow_mut().retain(|one| {
-                !one.sender.is_closed() && (one.streams.get() > 0 || fresh(one.idle_since.get()))
-            });
+            pool.http2.borrow_mut().retain(|one| one.is_open() && one.idle_ns(now_ns) < idle_ns);
             Rc::strong_count(pool) > 1
                 || !pool.http1.borrow().is_empty()
                 || !pool.http2.borrow().is_empty()
@@ -255,9 +209,8 @@ impl Pool {
     /// A place on an HTTP/2 connection with room for another stream.
     pub fn stream(&self) -> Option<Stream> {
         let all = &mut *self.http2.borrow_mut();
-        all.retain(|one| !one.sender.is_closed() && !one.retired.get());
-        let one = all.iter().find(|one| one.streams.get() < one.allowed.get())?;
-        Some(one.stream())
+        all.retain(|one| one.is_open());
+        all.iter().find_map(Http2::stream)
     }
 }
 
@@ -281,13 +234,6 @@ impl Pool {
     }
 }
 
-impl Http2 {
-    fn stream(self: &Rc<Self>) -> Stream {
-        self.streams.set(self.streams.get() + 1);
-        Stream(Rc::clone(self))
-    }
-}
-
 /// Speaks HTTP/1 on a new connection.
 pub(super) async fn start_http1(io: UpstreamIo, slot: Slot) -> hyper::Result<Http1> {
     let (sender, mut connection) =
@@ -308,70 +254,4 @@ pub(super) async fn start_http1(io: UpstreamIo, slot: Slot) -> hyper::Result<Htt
         }
     });
     Ok(Http1 { sender, tunnel, parts, task: task.abort_handle(), slot: Some(slot) })
-}
-
-/// What came of speaking HTTP/2 on a new connection.
-pub(super) enum Started {
-    Stream(Stream),
-    /// The instance answered, but not in HTTP/2.
-    NotHttp2,
-    Closed,
-}
-
-/// Speaks HTTP/2 on a new connection, and waits for the instance to answer in
-/// it: until then nothing has been sent that would have to be sent again.
-pub(super) async fn start_http2(
-    stream: TcpStream,
-    endpoint: &Arc<Endpoint>,
-    pool: &Pool,
-    slot: Slot,
-    patience: Duration,
-) -> Started {
-    let greeting = Rc::<Greeting>::default();
-    let io =
-        Batched::new(UpstreamIo::new(stream, Arc::clone(endpoint), Some(Rc::clone(&greeting))));
-    let shaken = http2::Builder::new(BatchExecutor::new(&io))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .handshake(io)
-        .await;
-    let Ok((sender, mut connection)) = shaken else { return Started::Closed };
-    let allowed = Rc::new(Cell::new(connection.current_max_send_streams()));
-    tokio::task::spawn_local({
-        let allowed = Rc::clone(&allowed);
-        std::future::poll_fn(move |context| {
-            let ended = Pin::new(&mut connection).poll(context);
-            allowed.set(connection.current_max_send_streams());
-            ended.map(|result| {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "http/2 connection to an instance ended");
-                }
-            })
-        })
-    });
-    let answered = async {
-        while greeting.said.get() == Said::Nothing {
-            greeting.changed.notified().await;
-        }
-    };
-    if tokio::time::timeout(patience, answered).await.is_err() {
-        return Started::Closed;
-    }
-    match greeting.said.get() {
-        Said::Http2 => {}
-        Said::SomethingElse => return Started::NotHttp2,
-        Said::Nothing | Said::Closed => return Started::Closed,
-    }
-    let connection = Rc::new(Http2 {
-        sender,
-        streams: Cell::new(0),
-        allowed,
-        retired: Cell::new(false),
-        idle_since: Cell::new(Instant::now()),
-        slot,
-    });
-    let stream = connection.stream();
-    pool.http2.borrow_mut().push(connection);
-    Started::Stream(stream)
 }

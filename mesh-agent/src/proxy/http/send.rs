@@ -13,8 +13,9 @@ use super::{
     error::Failure,
     exchange::{Exchange, Head},
     headers,
+    http2::Stream,
     plain::{Plain, Unanswered},
-    pool::{self, Lease, Pool},
+    pool::{self, Http1, Lease, Pool},
     source::RequestBody,
     upstream_io::UpstreamIo,
     verdict::Failed,
@@ -93,7 +94,37 @@ impl Exchange {
                     false => self.take_over(plain, None, head).await,
                 }
             }
-            lease => self.send_by_library(endpoint, lease, reused, head, started).await,
+            Lease::Http2(stream) => {
+                self.send_on_stream(endpoint, stream, reused, head, started).await
+            }
+            Lease::Http1 { pool, connection } => {
+                self.send_by_library(endpoint, (pool, connection), reused, head, started).await
+            }
+        }
+    }
+
+    async fn send_on_stream(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        stream: Stream,
+        reused: bool,
+        mut head: Head,
+        started: Instant,
+    ) -> Sent {
+        let spare = head.clone();
+        if let Err(failure) = headers::address(&mut head, Version::HTTP_2) {
+            return Err(Failed::for_good(failure));
+        }
+        let body = self.source.attempt(self.gate.clone());
+        let timing = Timing::new(endpoint, started);
+        match self.in_time(stream.exchange(*head, body)).await {
+            Some(Ok(response)) => {
+                timing.answered(response.status());
+                let spare = self.source.is_replayable().then_some(spare);
+                Ok((response.map(Coming::Stream), Lease::Http2(stream), spare))
+            }
+            Some(Err(error)) => Err(self.stream_failed(endpoint, error, &stream, reused, spare)),
+            None => Err(self.too_late(endpoint, &Lease::Http2(stream), spare)),
         }
     }
 
@@ -146,8 +177,8 @@ impl Exchange {
             let Ok(connection) = pool::start_http1(io, slot).await else {
                 return Err(Failed::not_connected(closed(), head));
             };
-            let lease = Lease::Http1 { pool, connection };
-            self.send_by_library(plain.endpoint, lease, reused, head, started).await
+            let connection = (pool, connection);
+            self.send_by_library(plain.endpoint, connection, reused, head, started).await
         })
         .await
     }
@@ -155,47 +186,31 @@ impl Exchange {
     async fn send_by_library(
         &self,
         endpoint: &Arc<Endpoint>,
-        mut lease: Lease,
+        (pool, mut connection): (Rc<Pool>, Http1),
         reused: bool,
         mut head: Head,
         started: Instant,
     ) -> Sent {
-        let version = match lease {
-            Lease::Http1 { .. } | Lease::Plain { .. } => Version::HTTP_11,
-            Lease::Http2(_) => Version::HTTP_2,
-        };
         // For what isn't answered, or not as it should be.
         let spare = head.clone();
-        if let Err(failure) = headers::address(&mut head, version) {
+        if let Err(failure) = headers::address(&mut head, Version::HTTP_11) {
             return Err(Failed::for_good(failure));
         }
-        if version == Version::HTTP_11 {
-            self.ask_for_upgrade(&mut head);
-        }
+        self.ask_for_upgrade(&mut head);
         let body = self.source.attempt(self.gate.clone());
         let mut request = Request::from_parts(*head, body);
-        if version == Version::HTTP_11 {
-            self.hear_interim(&mut request);
-        }
+        self.hear_interim(&mut request);
         let timing = Timing::new(endpoint, started);
-        let result = match &mut lease {
-            Lease::Http1 { connection, .. } => {
-                connection.tunnel.set(self.connect || self.upgrade.is_some());
-                self.in_time(connection.sender.try_send_request(request)).await
-            }
-            Lease::Http2(stream) => self.in_time(stream.sender().try_send_request(request)).await,
-            Lease::Plain { .. } => {
-                let failure = Failure::Closed(endpoint.address);
-                return Err(Failed::not_connected(failure, spare));
-            }
-        };
+        connection.tunnel.set(self.connect || self.upgrade.is_some());
+        let result = self.in_time(connection.sender.try_send_request(request)).await;
+        let lease = Lease::Http1 { pool, connection };
         match result {
             Some(Ok(response)) => {
                 timing.answered(response.status());
                 let spare = self.source.is_replayable().then_some(spare);
                 Ok((response.map(Coming::Library), lease, spare))
             }
-            Some(Err(error)) => Err(self.failed(endpoint, error, &lease, reused, spare)),
+            Some(Err(error)) => Err(self.failed(endpoint, error, reused, spare)),
             None => Err(self.too_late(endpoint, &lease, spare)),
         }
     }

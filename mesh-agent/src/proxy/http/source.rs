@@ -194,6 +194,13 @@ impl Replay {
     }
 }
 
+impl RequestBody {
+    /// What holds it back, and opens when the instance wants it.
+    pub fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.clone()
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;

@@ -11,9 +11,9 @@ use super::{
     attempts::Answer,
     error::Failure,
     exchange::{Exchange, Head},
+    http2::{self, Stream},
     pool::Lease,
     source::RequestBody,
-    unseen::{self, Unseen},
 };
 use crate::{
     health::Outcome,
@@ -62,38 +62,64 @@ impl Exchange {
         &self,
         endpoint: &Endpoint,
         mut error: TrySendError<Request<RequestBody>>,
-        lease: &Lease,
         reused: bool,
         spare: Head,
     ) -> Failed {
         let unsent = error.take_message().is_some();
         let error = error.into_error();
-        let refused = unseen::unseen(&error);
-        if let Lease::Http2(stream) = lease
-            && (unsent || refused == Unseen::GoAway)
-        {
-            stream.retire();
-        }
-        let untouched = unsent || refused != Unseen::No;
         // The client's body broke off, or the instance doesn't speak HTTP:
         // it would be the same again.
-        let hopeless = !untouched && (error.is_parse() || error.is_user());
+        let hopeless = !unsent && (error.is_parse() || error.is_user());
         let repeatable = self.source.is_replayable() && !hopeless;
         Failed {
-            renewals: match refused {
-                Unseen::Stream => 0,
-                _ if untouched => RENEWALS,
-                _ => usize::from(reused && self.may_repeat_a_broken_one(&spare)),
+            renewals: match unsent {
+                true => RENEWALS,
+                false => usize::from(reused && self.may_repeat_a_broken_one(&spare)),
             },
-            attempt: match untouched {
+            attempt: match unsent {
                 true => Attempt::Unseen,
                 false => Attempt::Broken { timed_out: false },
             },
-            outcome: match (untouched, error.is_user()) {
+            outcome: match (unsent, error.is_user()) {
                 (false, false) => Outcome::ResponseFailed,
                 _ => Outcome::Unclear,
             },
             failure: Failure::Exchange { instance: endpoint.address, error: error.into() },
+            head: repeatable.then_some(spare),
+        }
+    }
+
+    /// What became of the request that was sent on a stream.
+    pub fn stream_failed(
+        &self,
+        endpoint: &Endpoint,
+        why: http2::Unanswered,
+        stream: &Stream,
+        reused: bool,
+        spare: Head,
+    ) -> Failed {
+        use http2::Unanswered::{Broken, GoneAway, Hopeless, NotSent, Refused};
+        if matches!(why, NotSent(_) | GoneAway(_)) {
+            stream.retire();
+        }
+        let broken = Attempt::Broken { timed_out: false };
+        let (renewals, attempt, outcome) = match why {
+            NotSent(_) | GoneAway(_) => (RENEWALS, Attempt::Unseen, Outcome::Unclear),
+            // Another instance may take it at once.
+            Refused(_) => (0, Attempt::Unseen, Outcome::Unclear),
+            Hopeless(_) => (0, broken, Outcome::Unclear),
+            Broken(_) => {
+                let again = reused && self.may_repeat_a_broken_one(&spare);
+                (usize::from(again), broken, Outcome::ResponseFailed)
+            }
+        };
+        let repeatable = self.source.is_replayable() && !matches!(why, Hopeless(_));
+        let error = why.error().into();
+        Failed {
+            renewals,
+            attempt,
+            outcome,
+            failure: Failure::Exchange { instance: endpoint.address, error },
             head: repeatable.then_some(spare),
         }
     }

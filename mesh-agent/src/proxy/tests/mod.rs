@@ -7,6 +7,7 @@ mod flow;
 mod http1;
 mod http2;
 mod redirected;
+mod streams;
 mod tapped;
 mod tcp;
 mod tunnel;
