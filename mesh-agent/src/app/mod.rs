@@ -24,6 +24,7 @@ mod pulse;
 mod reconcile;
 mod reload;
 mod removal;
+mod resident;
 mod routes;
 mod run;
 mod tap;

@@ -21,7 +21,7 @@ use super::{
     agent::Agent,
     descriptors, discovery, health,
     kubernetes::{self, Kubernetes},
-    namespaces, pods, pulse, reload, removal, watch,
+    namespaces, pods, pulse, reload, removal, resident, watch,
 };
 use crate::{
     admin::{self, AdminSocket, AgentState, Control},
@@ -139,6 +139,13 @@ async fn serve(options: RunOptions, settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(admin::serve_http(listener, control, stop.clone()));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "serving");
+    tasks.spawn({
+        let stop = stop.clone();
+        async move {
+            // Where the agent stops first, nothing needs to be given back.
+            stop.run_until_cancelled(resident::give_back_after_start()).await;
+        }
+    });
 
     until_stopped(&agent).await?;
     // The pulse sees it and tells the hooks to leave this agent out.
