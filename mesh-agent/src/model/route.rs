@@ -52,6 +52,8 @@ pub enum PathMatch {
     Prefix(String),
     /// Of the whole path; validated.
     Regex(String),
+    /// A call of gRPC of this method, whatever its service.
+    Call(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,8 @@ enum Path {
     /// Without a slash at its end: empty is every path.
     Prefix(String),
     Regex(Regex),
+    /// Of `/SERVICE/METHOD`, the last.
+    Call(String),
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl Rule {
             PathMatch::Exact(path) => Path::Exact(path.clone()),
             PathMatch::Prefix(prefix) => Path::Prefix(prefix.trim_end_matches('/').to_owned()),
             PathMatch::Regex(pattern) => Path::Regex(model::whole(pattern).expect(VALIDATED)),
+            PathMatch::Call(method) => Path::Call(method.clone()),
         });
         let headers = one.headers.iter().map(|header| {
             let name = HeaderName::try_from(&header.name).expect(VALIDATED);
@@ -134,6 +137,10 @@ impl Path {
                 .strip_prefix(prefix.as_str())
                 .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/')),
             Self::Regex(regex) => regex.is_match(path),
+            Self::Call(method) => {
+                let call = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+                call.is_some_and(|(service, called)| !service.is_empty() && called == method)
+            }
         }
     }
 }

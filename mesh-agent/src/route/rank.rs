@@ -51,6 +51,8 @@ impl Rank {
             None => (Kind::Prefix, 0),
             Some(PathMatch::Prefix(prefix)) => (Kind::Prefix, prefix.trim_end_matches('/').len()),
             Some(PathMatch::Regex(_)) => (Kind::Regex, 0),
+            // A call's service counts before its method: less than any, more than none.
+            Some(PathMatch::Call(_)) => (Kind::Prefix, 1),
             Some(PathMatch::Exact(path)) => (Kind::Exact, path.len()),
         };
         Self {

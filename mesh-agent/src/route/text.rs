@@ -32,6 +32,7 @@ fn condition(one: &RouteMatch) -> String {
         Some(PathMatch::Exact(path)) => parts.push(format!("path {path}")),
         Some(PathMatch::Prefix(prefix)) => parts.push(format!("path below {prefix}")),
         Some(PathMatch::Regex(regex)) => parts.push(format!("path like {regex}")),
+        Some(PathMatch::Call(method)) => parts.push(format!("call of {method}")),
     }
     if let Some(method) = &one.method {
         parts.push(format!("method {method}"));

@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::policy::{
     Kind, Memory, Object, Outcome, Parent, ReferenceGrant, Ruling, Subjects, Verdict,
 };
-use crate::model::{Filter, Route};
+use crate::model::{Filter, Retry, Route};
 use backend::Scope;
 use parent::{Held, Place};
 use rule::Rule;
@@ -40,7 +40,7 @@ pub fn attach(
     memory: &mut Memory,
 ) -> Vec<Verdict> {
     let mut held = Held::new();
-    let mut made: BTreeMap<usize, Vec<Route>> = BTreeMap::new();
+    let mut made: BTreeMap<usize, Made> = BTreeMap::new();
     let mut verdicts = Vec::with_capacity(objects.len());
     // A GRPCRoute says more of what is spoken than an HTTPRoute.
     let of = |kind| objects.iter().filter(move |object| object.kind == kind);
@@ -48,25 +48,59 @@ pub fn attach(
         let read = memory.read(object, |spec| rules(object.kind, spec));
         let mut outcome = Vec::new();
         for (reference, parent) in parent::parents(object) {
-            let place = parent::place(subjects, object, &parent, &mut held);
-            let mut wrong = Vec::new();
-            if let (Ok(place), Some(rules)) = (&place, &read.value) {
-                let routes = routes(object, rules, place, subjects, grants, &mut wrong);
-                made.entry(place.service).or_default().extend(routes);
+            let mut place = parent::place(subjects, object, &parent);
+            let mut resolved_refs = Ruling::no("Pending", "the rules can't be read");
+            if let Some(rules) = &read.value {
+                // What never made sense keeps no other route from its port.
+                place = place.and_then(|place| parent::hold(place, object, &parent, &mut held));
+                let mut wrong = Vec::new();
+                let resolved = resolve(object, rules, subjects, grants, &mut wrong);
+                resolved_refs = summary(&wrong);
+                if let Ok(place) = &place {
+                    let of_service = made.entry(place.service).or_default();
+                    of_service.ports.extend(&place.ports);
+                    of_service.routes.extend(routes(rules, &resolved, place, subjects));
+                }
             }
             let accepted = match (place, &read.wrong) {
                 (Err(ruling), _) => ruling,
                 (Ok(_), Some(wrong)) => Ruling::no("UnsupportedValue", wrong.clone()),
                 (Ok(_), None) => Ruling::yes("Accepted", "it holds for this parent"),
             };
-            outcome.push(Parent { reference, accepted, resolved_refs: resolved(&wrong) });
+            outcome.push(Parent { reference, accepted, resolved_refs });
         }
         verdicts.push(Verdict { object: Arc::clone(object), outcome: Outcome::Route(outcome) });
     }
-    for (service, routes) in made {
-        put(subjects, service, routes);
+    for (service, made) in made {
+        subjects.spec_mut(service).routes = made.whole();
     }
     verdicts
+}
+
+/// What became of the routes of a service.
+#[derive(Default)]
+struct Made {
+    /// That have routes at all, be they without rules.
+    ports: BTreeSet<NonZeroU16>,
+    routes: Vec<Route>,
+}
+
+impl Made {
+    /// With what answers the requests that none takes.
+    fn whole(mut self) -> Vec<Route> {
+        // The last of all that rank alike.
+        self.routes.push(Route {
+            name: "no route".to_owned(),
+            ports: self.ports.into_iter().collect(),
+            hosts: Vec::new(),
+            matches: Vec::new(),
+            filters: vec![Filter::NotFound],
+            backends: Vec::new(),
+            timeout: None,
+            retry: None,
+        });
+        self.routes
+    }
 }
 
 /// Reads the rules of a spec.
@@ -84,23 +118,20 @@ fn rules(kind: Kind, spec: &Value) -> Result<Vec<Rule>, String> {
     rules.collect()
 }
 
-/// Its rules as routes of one service.
-fn routes(
+/// Its rules with their backends and mirrors, wherever its parents are; `wrong`
+/// says which of them aren't there.
+fn resolve(
     object: &Object,
     rules: &[Rule],
-    place: &Place,
     subjects: &Subjects<'_>,
     grants: &[Arc<ReferenceGrant>],
     wrong: &mut Vec<Ruling>,
 ) -> Vec<Route> {
     let (route_kind, namespace) = (object.kind.name(), &*object.key.namespace);
     let scope = Scope { route_kind, namespace, grants };
-    let policy = subjects.spec(place.service).policy.of(place.ports[0]);
     let made = rules.iter().enumerate().map(|(index, rule)| {
         let mut route = rule.route.clone();
         route.name = format!("{} rule {index}", object.key);
-        route.ports.clone_from(&place.ports);
-        route.retry = rule.attempts(&policy.retry);
         if !route.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
             scope.mirrors(&mut route.filters, rule::mirrors(&rule.filters), subjects, wrong);
             let filters = route.backends.iter_mut().map(|one| std::mem::take(&mut one.filters));
@@ -112,27 +143,36 @@ fn routes(
     made.collect()
 }
 
-fn resolved(wrong: &[Ruling]) -> Ruling {
+/// Its rules as routes of one service: apart for ports whose policies differ in
+/// what a rule's attempts go by.
+fn routes(
+    rules: &[Rule],
+    resolved: &[Route],
+    place: &Place,
+    subjects: &Subjects<'_>,
+) -> Vec<Route> {
+    let policy = &subjects.spec(place.service).policy;
+    let mut made = Vec::with_capacity(rules.len());
+    for (rule, route) in rules.iter().zip(resolved) {
+        let mut alike: Vec<(Option<Retry>, Vec<NonZeroU16>)> = Vec::new();
+        for &port in &place.ports {
+            let retry = rule.attempts(&policy.of(port).retry);
+            match alike.iter_mut().find(|(other, _)| *other == retry) {
+                Some((_, ports)) => ports.push(port),
+                None => alike.push((retry, vec![port])),
+            }
+        }
+        let apart = alike.into_iter().map(|(retry, ports)| Route { retry, ports, ..route.clone() });
+        made.extend(apart);
+    }
+    made
+}
+
+/// Of all backends.
+fn summary(wrong: &[Ruling]) -> Ruling {
     let Some(first) = wrong.first() else {
         return Ruling::yes("ResolvedRefs", "all backends are there");
     };
     let words: BTreeSet<&str> = wrong.iter().map(|ruling| ruling.message.as_str()).collect();
     Ruling::no(first.reason, words.into_iter().collect::<Vec<_>>().join("\n"))
-}
-
-/// The routes of a service, with what answers the requests that none takes.
-fn put(subjects: &mut Subjects<'_>, service: usize, mut routes: Vec<Route>) {
-    let ports: BTreeSet<NonZeroU16> = routes.iter().flat_map(|one| &one.ports).copied().collect();
-    // The last of all that rank alike.
-    routes.push(Route {
-        name: "no route".to_owned(),
-        ports: ports.into_iter().collect(),
-        hosts: Vec::new(),
-        matches: Vec::new(),
-        filters: vec![Filter::NotFound],
-        backends: Vec::new(),
-        timeout: None,
-        retry: None,
-    });
-    subjects.spec_mut(service).routes = routes;
 }

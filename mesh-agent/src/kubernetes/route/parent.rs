@@ -40,15 +40,18 @@ pub fn parents(object: &Object) -> Vec<(Value, ParentRef)> {
     read.collect()
 }
 
+fn key(object: &Object, parent: &ParentRef) -> Key {
+    Key::new(parent.namespace.as_deref().unwrap_or(&object.key.namespace), &parent.name)
+}
+
 /// Where a parent is, if it may be had.
 pub fn place(
     subjects: &Subjects<'_>,
     object: &Object,
     parent: &ParentRef,
-    held: &mut Held,
 ) -> Result<Place, Ruling> {
-    let namespace = parent.namespace.as_deref().unwrap_or(&object.key.namespace);
-    let key = Key::new(namespace, &parent.name);
+    let key = key(object, parent);
+    let namespace = &*key.namespace;
     if namespace != &*object.key.namespace {
         let message = format!(
             "Service `{key}` is in another namespace: routes for the clients of their own \
@@ -82,12 +85,22 @@ pub fn place(
             "its port speaks another protocol than HTTP, by `appProtocol` or by the port's name",
         ));
     }
-    let free =
-        |port: &NonZeroU16| *held.entry((place, *port)).or_insert(object.kind) == object.kind;
-    let ports: Vec<NonZeroU16> = ports.into_iter().filter(free).collect();
+    Ok(Place { service: place, ports: ports.into_iter().collect() })
+}
+
+/// Takes the ports that no route of another kind has.
+pub fn hold(
+    place: Place,
+    object: &Object,
+    parent: &ParentRef,
+    held: &mut Held,
+) -> Result<Place, Ruling> {
+    let Place { service, mut ports } = place;
+    ports.retain(|port| *held.entry((service, *port)).or_insert(object.kind) == object.kind);
     if ports.is_empty() {
+        let key = key(object, parent);
         let message = format!("Service `{key}` has a GRPCRoute, which comes before HTTPRoutes");
         return Err(Ruling::no("Conflicted", message));
     }
-    Ok(Place { service: place, ports })
+    Ok(Place { service, ports })
 }

@@ -50,7 +50,10 @@ impl Rule {
         if let Some(filter) = rule.filters.iter().chain(of_backends).find(unknown) {
             return Err(format!("filters: gRPC knows no `{}`", filter.r#type));
         }
-        let route = read(&matches, &rule.filters, &rule.backend_refs)?;
+        let mut route = read(&matches, &rule.filters, &rule.backend_refs)?;
+        for (made, asked) in route.matches.iter_mut().zip(&rule.matches) {
+            made.path = made.path.take().or_else(|| words::method_only(asked));
+        }
         let (backends, filters) = (rule.backend_refs, rule.filters);
         Ok(Self { route, filters, backends, backend_timeout: None, retry: None })
     }

@@ -96,7 +96,7 @@ fn grpc_methods_are_paths() {
     let exact = json!({ "service": "a.B", "method": "C" });
     assert_eq!(path(exact), Some(PathMatch::Exact("/a.B/C".into())));
     assert_eq!(path(json!({ "service": "a.B" })), Some(PathMatch::Prefix("/a.B".into())));
-    assert_eq!(path(json!({ "method": "C" })), Some(PathMatch::Regex("/[^/]+/C".into())));
+    assert_eq!(path(json!({ "method": "C" })), Some(PathMatch::Call("C".into())));
     let regex = json!({ "type": "RegularExpression", "service": "a|b", "method": "C.*" });
     assert_eq!(path(regex), Some(PathMatch::Regex("/(?:a|b)/(?:C.*)".into())));
     assert!(grpc(json!({})).unwrap().route.matches.is_empty());

@@ -259,3 +259,63 @@ fn attempts_go_by_the_policy_under_the_route() {
     assert_eq!(retry.attempts, Some(5));
     assert_eq!(retry.per_try_timeout.unwrap().as_secs(), 1);
 }
+
+#[test]
+fn a_broken_route_keeps_no_other_from_its_port() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    let wrong = json!([{ "filters": [{ "type": "ExtensionRef" }] }]);
+    world.object(Kind::GrpcRoute, "grpc.x", route(json!({ "name": "a", "port": 80 }), wrong));
+    let to_b = json!([rule(json!([{ "name": "b", "port": 80 }]))]);
+    world.object(Kind::HttpRoute, "http.x", route(json!({ "name": "a" }), to_b));
+    let (specs, verdicts) = world.attach();
+    let broken = only(&verdicts["grpc.x"]);
+    rules_so(&broken.accepted, false, "UnsupportedValue", "ExtensionRef");
+    rules_so(&broken.resolved_refs, false, "Pending", "can't be read");
+    rules_so(&only(&verdicts["http.x"]).accepted, true, "Accepted", "");
+    assert_eq!(taken(&specs["a.x"], "/"), "x/http rule 0");
+}
+
+#[test]
+fn a_route_without_rules_answers_for_its_own_port_only() {
+    let mut world = World::new(&["a.x"]);
+    world.object(Kind::GrpcRoute, "r.x", route(json!({ "name": "a", "port": 80 }), json!([])));
+    let (specs, verdicts) = world.attach();
+    rules_so(&only(&verdicts["r.x"]).accepted, true, "Accepted", "");
+    let [rest] = specs["a.x"].routes.as_slice() else { panic!("{specs:?}") };
+    assert_eq!(rest.filters, [Filter::NotFound]);
+    assert_eq!(rest.ports, [NonZeroU16::new(80).unwrap()]);
+}
+
+#[test]
+fn a_call_goes_by_its_service_before_its_method() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    let to_b = |method: Value| json!({ "matches": [{ "method": method }], "backendRefs": [{ "name": "b", "port": 80 }] });
+    let rules = json!([
+        {},
+        to_b(json!({ "method": "Get" })),
+        to_b(json!({ "service": "shop.Reviews" })),
+        to_b(json!({ "service": "shop.Reviews", "method": "Put" })),
+    ]);
+    world.object(Kind::GrpcRoute, "r.x", route(json!({ "name": "a" }), rules));
+    let (specs, _) = world.attach();
+    for (call, rule) in [
+        ("/shop.Reviews/Get", 2),
+        ("/shop.Reviews/Put", 3),
+        ("/shop.Carts/Get", 1),
+        ("/shop.Carts/Put", 0),
+        ("//Get", 0),
+        ("/a/b/Get", 0),
+    ] {
+        assert_eq!(taken(&specs["a.x"], call), format!("x/r rule {rule}"), "{call}");
+    }
+}
+
+#[test]
+fn backends_are_looked_for_whatever_the_parent() {
+    let mut world = World::new(&["a.x"]);
+    let rules = json!([rule(json!([{ "name": "nobody", "port": 80 }]))]);
+    world.object(Kind::HttpRoute, "r.x", route(json!({ "name": "neither" }), rules));
+    let parent = only(&world.attach().1["r.x"]).clone();
+    rules_so(&parent.accepted, false, "NoMatchingParent", "isn't there");
+    rules_so(&parent.resolved_refs, false, "BackendNotFound", "no such Service");
+}

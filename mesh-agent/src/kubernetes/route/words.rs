@@ -50,6 +50,13 @@ fn conditions(what: &str, all: &[Condition], ignore_case: bool) -> Result<Value,
     Ok(written.into())
 }
 
+/// A call of this method, whatever its service.
+pub fn method_only(one: &GrpcMatch) -> Option<model::PathMatch> {
+    let call = one.method.as_ref().filter(|call| call.service.is_none())?;
+    let exact = matches!(call.r#type.as_deref(), None | Some("Exact"));
+    call.method.clone().filter(|_| exact).map(model::PathMatch::Call)
+}
+
 /// A call of gRPC is a request for `/SERVICE/METHOD`.
 pub fn grpc_match(one: &GrpcMatch) -> Result<Value, String> {
     let mut written = Map::new();
@@ -67,9 +74,8 @@ pub fn grpc_match(one: &GrpcMatch) -> Result<Value, String> {
                 Some(json!({ "exact": format!("/{service}/{name}") }))
             }
             (Some(service), None) if exact => Some(json!({ "prefix": format!("/{service}") })),
-            (None, Some(name)) if exact => {
-                Some(json!({ "regex": format!("/{any}/{}", regex::escape(name)) }))
-            }
+            // The file has no words for it: see `method_only`.
+            (None, Some(_)) if exact => None,
             (service, name) => {
                 let part = |part: Option<&str>| {
                     part.map_or_else(|| any.to_owned(), |part| format!("(?:{part})"))
