@@ -186,33 +186,45 @@ fn examples_fit_what_they_are_applied_to() -> Result<()> {
 }
 
 #[test]
-fn the_rights_are_to_read_and_to_write_statuses_and_leases() -> Result<()> {
+fn the_rights_are_what_the_agent_asks_for() -> Result<()> {
     let objects = kustomized(&deploy().join("kubernetes"))?;
-    let mut written = BTreeSet::new();
+    let mut rights = BTreeSet::new();
     for kind in ["ClusterRole", "Role"] {
         for rule in of_kind(&objects, kind)?["rules"].as_array().context("rules")? {
             let list = |key: &str| rule[key].as_array().cloned().unwrap_or_default();
-            for (verb, resource) in list("verbs")
-                .iter()
-                .flat_map(|v| list("resources").into_iter().map(move |r| (v.clone(), r)))
-            {
-                let (verb, resource) =
-                    (verb.as_str().unwrap_or("*"), resource.as_str().unwrap_or("*"));
-                assert!(verb != "*" && resource != "*" && resource != "secrets", "{rule}");
-                if !["get", "list", "watch"].contains(&verb) {
-                    written.insert(format!("{kind} {resource}"));
-                }
+            let words = |key: &str| {
+                let words: Vec<_> =
+                    list(key).iter().map(|word| word.as_str().unwrap_or("*").to_owned()).collect();
+                words.join(" ")
+            };
+            for resource in list("resources") {
+                let resource = resource.as_str().unwrap_or("*");
+                rights.insert(format!(
+                    "{kind} {resource} {}: {}",
+                    words("resourceNames"),
+                    words("verbs")
+                ));
             }
         }
     }
     let expected = [
-        "ClusterRole events",
-        "ClusterRole grpcroutes/status",
-        "ClusterRole httproutes/status",
-        "ClusterRole meshpolicies/status",
-        "Role leases",
+        "ClusterRole endpointslices : list watch",
+        "ClusterRole events : create",
+        "ClusterRole grpcroutes : list watch",
+        "ClusterRole grpcroutes/status : patch",
+        "ClusterRole httproutes : list watch",
+        "ClusterRole httproutes/status : patch",
+        "ClusterRole meshpolicies : list watch",
+        "ClusterRole meshpolicies/status : patch",
+        "ClusterRole namespaces : list watch",
+        "ClusterRole nodes : list watch",
+        "ClusterRole pods : list watch",
+        "ClusterRole referencegrants : list watch",
+        "ClusterRole services : list watch",
+        "Role leases : create",
+        "Role leases mesh-agent: get update",
     ];
-    assert_eq!(written.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    assert_eq!(rights.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     Ok(())
 }
 

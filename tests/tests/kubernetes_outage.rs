@@ -166,6 +166,34 @@ fn an_overloaded_api_server_is_left_alone_as_long_as_it_asks_for() -> Result<()>
     scene.until(&agent, &["two"])
 }
 
+/// As a proxy between does that lets lists through and no watch.
+#[test]
+fn a_history_that_is_always_gone_is_not_listed_without_end() -> Result<()> {
+    let scene = Scene::new("kubeloop")?;
+    let kubernetes = &scene.cluster.kubernetes;
+    if !kubernetes.does("answer 410") {
+        return Ok(());
+    }
+    let agent = scene.cluster.agent()?;
+    agent.wait_for(&scene.client)?;
+    scene.until(&agent, &["one"])?;
+    let lists = || {
+        let seen = kubernetes.requests()?.into_iter();
+        let lists = seen.filter(|seen| seen.verb == "list" && seen.resource == "endpointslices");
+        Ok::<_, anyhow::Error>(lists.count())
+    };
+    let before = lists()?;
+    kubernetes.fault(Fault::answer(410, None).on("watch", "endpointslices"))?;
+    kubernetes.cut_watches()?;
+    std::thread::sleep(Duration::from_secs(3));
+    let more = lists()? - before;
+    // Half a second, one, two: each more or less by chance.
+    ensure!((2..=8).contains(&more), "{more} lists in three seconds");
+    kubernetes.heal()?;
+    scene.endpoints(&["two"])?;
+    scene.until(&agent, &["two"])
+}
+
 #[test]
 fn a_missing_right_is_named() -> Result<()> {
     let mut scene = Scene::new("kuberights")?;

@@ -296,8 +296,13 @@ impl Cluster {
             let node = store.nodes.get(name);
             node.map(|node| (Arc::clone(&node.region), Arc::clone(&node.zone))).unwrap_or_default()
         };
+        let of_zone = |zone: &str| {
+            let node = store.nodes.values().find(|node| *node.zone == *zone);
+            node.map(|node| Arc::clone(&node.region)).unwrap_or_default()
+        };
         let (_, zone) = of_node(&self.node);
-        let place = translate::Place { node: &self.node, zone: &zone, cloud, of_node: &of_node };
+        let (of_node, of_zone) = (&of_node, &of_zone);
+        let place = translate::Place { node: &self.node, zone: &zone, cloud, of_node, of_zone };
         let slices: Vec<_> = store.slices_of(&key).collect();
         translate::instances(service, &slices, source.port.as_ref(), &place).map_err(absent)
     }

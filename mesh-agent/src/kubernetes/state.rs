@@ -1,6 +1,9 @@
 //! How each watch is, to show.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::{
     sync::watch,
@@ -168,15 +171,19 @@ impl Progress {
         report.status.errors += 1;
         report.status.last_error = Some((Instant::now(), format!("{object}: {why}")));
         let unreadable = &mut report.status.unreadable;
-        match unreadable.iter_mut().find(|(other, _)| *other == object) {
-            Some((_, known)) => std::mem::replace(known, why.clone()) != why,
-            None => {
-                if unreadable.len() < MOST {
-                    unreadable.push((object, why));
-                }
-                true
-            }
+        if let Some((_, known)) = unreadable.iter_mut().find(|(other, _)| *other == object) {
+            return std::mem::replace(known, why.clone()) != why;
         }
+        let more = unreadable.len() < MOST;
+        if more {
+            unreadable.push((object, why));
+        }
+        more
+    }
+
+    /// All has been listed, and of that these can't be read: others are gone.
+    pub(super) fn unreadable_are(&self, objects: &HashSet<String>) {
+        self.report().status.unreadable.retain(|(object, _)| objects.contains(object));
     }
 
     /// It can be read (again), or is gone.
@@ -185,5 +192,26 @@ impl Progress {
         if !report.status.unreadable.is_empty() {
             report.status.unreadable.retain(|(other, _)| other != object);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_told_once_and_until_it_is_gone() {
+        let progress = Progress::new("slices".into(), None);
+        let why = || "garbage".to_owned();
+        assert!(progress.unreadable("a/b".into(), why()));
+        assert!(!progress.unreadable("a/b".into(), why()));
+        assert!(progress.unreadable("a/b".into(), "other garbage".into()));
+        // Of very many only some are told.
+        let told = (0..500).filter(|n| progress.unreadable(format!("a/{n}"), why())).count();
+        assert_eq!(told, 99);
+        assert!(!progress.unreadable("a/400".into(), why()));
+        progress.unreadable_are(&HashSet::from(["a/3".to_owned(), "a/4".to_owned()]));
+        let left: Vec<_> = progress.status().unreadable.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(left, ["a/3", "a/4"]);
     }
 }

@@ -64,7 +64,7 @@ pub async fn watch<K: Watched>(
             () = stop.cancelled() => return,
             outcome = follower.follow() => outcome,
         };
-        if follower.news {
+        if follower.news || outcome.is_ok() {
             failures = 0;
         }
         let Some(retry_after) = follower.ended(outcome) else { continue };
@@ -89,7 +89,8 @@ struct Follower<S> {
     sink: S,
     /// Up to where everything was seen; `None` lists.
     version: Option<String>,
-    /// Something useful came since the last failure.
+    /// A watch told something since the last failure: lists alone may succeed
+    /// for ever with a proxy between that lets no watch through.
     news: bool,
 }
 
@@ -123,7 +124,7 @@ impl<S> Follower<S> {
     where
         S: FnMut(Change<K>) + Send,
     {
-        let mut seen = HashSet::new();
+        let (mut seen, mut refused) = (HashSet::new(), HashSet::new());
         let mut query = Query::default();
         let version = loop {
             let page = self.requests.page(&query).await?;
@@ -138,7 +139,7 @@ impl<S> Follower<S> {
                     }
                     Err(unreadable) => {
                         seen.extend(unreadable.key.clone());
-                        self.refuse::<K>(unreadable);
+                        refused.insert(self.refuse::<K>(unreadable));
                     }
                 }
             }
@@ -148,12 +149,12 @@ impl<S> Follower<S> {
                 None => break page.version,
             }
         };
+        self.progress.unreadable_are(&refused);
         let gone: Vec<Key> = self.known.difference(&seen).cloned().collect();
         for key in gone {
             self.delete(key);
         }
         self.version = Some(version.clone());
-        self.news = true;
         self.progress.listed();
         (self.sink)(Change::Listed);
         Ok(version)
@@ -180,7 +181,9 @@ impl<S> Follower<S> {
                 let object = wire::object::<K::Wire>(line).and_then(K::read);
                 match object {
                     Ok(object) => self.apply(object),
-                    Err(why) => self.refuse::<K>(wire::Unreadable { key: Some(key), why }),
+                    Err(why) => {
+                        self.refuse::<K>(wire::Unreadable { key: Some(key), why });
+                    }
                 }
             }
             EventKind::Deleted => self.delete(key),
@@ -219,8 +222,8 @@ impl<S> Follower<S> {
         (self.sink)(Change::Deleted(key));
     }
 
-    /// What was known of it stands.
-    fn refuse<K: Watched>(&mut self, unreadable: wire::Unreadable) {
+    /// What was known of it stands. Gives its name.
+    fn refuse<K: Watched>(&mut self, unreadable: wire::Unreadable) -> String {
         let object = unreadable.key.map_or_else(|| "one".to_owned(), |key| key.to_string());
         if self.progress.unreadable(object.clone(), unreadable.why.clone()) {
             tracing::warn!(
@@ -230,6 +233,7 @@ impl<S> Follower<S> {
                 "can't read an object: what was known of it stands"
             );
         }
+        object
     }
 
     /// How long to stay away at least; `None` to go on at once.

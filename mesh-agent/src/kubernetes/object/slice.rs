@@ -40,11 +40,10 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Arc<str>>,
-    /// Zones and nodes that should use it.
+    /// Zones that should use it. Nodes are hinted at for `PreferSameNode` only,
+    /// which prefers its node's endpoints by itself.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub for_zones: Box<[Arc<str>]>,
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
-    pub for_nodes: Box<[Arc<str>]>,
 }
 
 /// As far as anything depends on them.
@@ -109,7 +108,6 @@ struct WireConditions {
 #[serde(default, rename_all = "camelCase")]
 struct Hints {
     for_zones: Option<Vec<Named>>,
-    for_nodes: Option<Vec<Named>>,
 }
 
 #[derive(Deserialize)]
@@ -188,7 +186,6 @@ impl WireEndpoint {
             node: self.node_name,
             zone: self.zone,
             for_zones: names(hints.for_zones),
-            for_nodes: names(hints.for_nodes),
         })
     }
 }

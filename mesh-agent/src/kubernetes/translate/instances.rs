@@ -21,6 +21,8 @@ pub(in crate::kubernetes) struct Place<'a> {
     pub cloud: &'a str,
     /// A node's region and zone.
     pub of_node: &'a dyn Fn(&str) -> RegionAndZone,
+    /// A zone's region, by the nodes that are in it.
+    pub of_zone: &'a dyn Fn(&str) -> Arc<str>,
 }
 
 /// The instances of one port, or of all, of a Service: what its slices name,
@@ -134,8 +136,12 @@ fn instance(
     /// All have none: routes tell Services apart, not pods.
     static NO_LABELS: LazyLock<Arc<BTreeMap<String, String>>> = LazyLock::new(Arc::default);
     let node = endpoint.node.as_deref().unwrap_or_default();
-    let (region, zone) = (place.of_node)(node);
+    let (mut region, zone) = (place.of_node)(node);
     let zone = endpoint.zone.as_ref().unwrap_or(&zone);
+    if region.is_empty() && !zone.is_empty() {
+        // No pod of this cluster's, perhaps, but in a zone of its nodes.
+        region = (place.of_zone)(zone);
+    }
     // A node is a tier of its own only where the Service asks for it: else the
     // instances on this node would have to carry all of its traffic.
     let own_node = service.distribution == Some(Distribution::SameNode);

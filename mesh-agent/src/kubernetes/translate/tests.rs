@@ -37,7 +37,8 @@ fn found(service: &Service, slices: &[Slice]) -> Vec<Instance> {
         "n2" => ("eu".into(), "b".into()),
         _ => Default::default(),
     };
-    let place = Place { node: "n1", zone: "a", cloud: "aws", of_node: &of_node };
+    let of_zone = |zone: &str| if zone == "a" { "eu".into() } else { Arc::default() };
+    let place = Place { node: "n1", zone: "a", cloud: "aws", of_node: &of_node, of_zone: &of_zone };
     instances(service, &slices.iter().collect::<Vec<_>>(), None, &place).unwrap().to_vec()
 }
 
@@ -175,7 +176,13 @@ fn each_port_has_its_own_targets() {
     shown.sort_unstable();
     assert_eq!(shown, [(80, "tcp", 9080), (80, "udp", 9053), (81, "tcp", 9081)]);
     // One of them by name or number serves whatever port the mesh has.
-    let place = Place { node: "", zone: "", cloud: "", of_node: &|_| Default::default() };
+    let place = Place {
+        node: "",
+        zone: "",
+        cloud: "",
+        of_node: &|_| Default::default(),
+        of_zone: &|_| Default::default(),
+    };
     let one = |port| instances(&service, &[&slice], Some(&port), &place);
     let named = one(KubernetesPort::Name("admin".into())).unwrap();
     assert_eq!((named[0].serves, named[0].port.unwrap().get()), (None, 9081));
@@ -222,6 +229,23 @@ fn nearness() {
 }
 
 #[test]
+fn an_endpoint_without_a_node_is_in_its_zones_region() {
+    let slice = slice(
+        "a",
+        "IPv4",
+        json!([{"name": "http", "port": 80}]),
+        json!([
+            {"addresses": ["10.1.0.1"], "zone": "a"},
+            {"addresses": ["10.1.0.2"], "zone": "elsewhere"},
+            {"addresses": ["10.1.0.3"]},
+        ]),
+    );
+    let found = found(&cluster_ip(), &[slice.unwrap()]);
+    let places = found.iter().map(|one| (one.locality.region.as_str(), one.locality.zone.as_str()));
+    assert_eq!(places.collect::<Vec<_>>(), [("eu", "a"), ("", "elsewhere"), ("", "")]);
+}
+
+#[test]
 fn garbage_is_refused_whole() {
     let ports = || json!([{"name": "http", "port": 9080}]);
     let good = json!({"addresses": ["10.1.0.1"]});
@@ -244,8 +268,13 @@ fn garbage_is_refused_whole() {
 fn an_alias_has_no_instances_of_its_own() {
     let alias =
         json!({"type": "ExternalName", "externalName": "db.example", "ports": [{"port": 1}]});
-    let place =
-        Place { node: "", zone: "", cloud: "", of_node: &|_: &str| (Arc::from(""), Arc::from("")) };
+    let place = Place {
+        node: "",
+        zone: "",
+        cloud: "",
+        of_node: &|_: &str| (Arc::from(""), Arc::from("")),
+        of_zone: &|_| Arc::default(),
+    };
     let error = instances(&service(alias), &[], None, &place).unwrap_err();
     assert!(error.contains("db.example"), "{error}");
 }
