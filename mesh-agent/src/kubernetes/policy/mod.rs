@@ -5,12 +5,14 @@
 //! says what became of each resource; who carries that out, and who writes it
 //! into statuses, is for others.
 
+mod candidate;
 mod crd;
 mod follow;
 mod grant;
 mod memory;
 mod object;
 mod precedence;
+mod spec;
 mod structural;
 #[cfg(test)]
 mod tests;

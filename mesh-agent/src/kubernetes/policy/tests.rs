@@ -274,6 +274,83 @@ fn a_wrong_spec_changes_nothing() {
 }
 
 #[test]
+fn a_spec_that_does_not_fit_its_target_changes_nothing() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    let limit = |requests: u32| json!({ "requests": requests });
+    let db = json!([{ "name": "a", "sectionName": "db" }]);
+    world.policy("own.x", &["a:db"], json!({ "rateLimit": limit(100) }));
+    let limits = |world: &mut World| {
+        let (specs, verdicts) = world.attach();
+        let of = |service: &str| {
+            let policy = Arc::clone(&specs[service].policy);
+            policy.of(DB).rate_limits.first().map(|one| one.requests)
+        };
+        (of("a.x"), of("b.x"), verdicts["own.x"].clone())
+    };
+    assert_eq!(limits(&mut world).0, Some(100));
+    // Whole: not even for targets that it would fit.
+    world.change(
+        "own.x",
+        json!({
+            "targetRefs": [{ "name": "b" }, db[0]],
+            "rateLimit": limit(200),
+            "timeout": { "request": "5s" },
+        }),
+    );
+    for _ in 0..2 {
+        let (a, b, verdict) = limits(&mut world);
+        assert_eq!((a, b), (Some(100), None));
+        rules(&verdict, false, "Invalid", "for port `db` of Service `a`: spec.timeout.request: ");
+        rules(&verdict, false, "Invalid", "generation 1 goes on serving");
+        // The next run knows it too.
+        let kept = serde_json::to_string(&world.memory).unwrap();
+        world.memory = serde_json::from_str(&kept).unwrap();
+    }
+    world.change("own.x", json!({ "targetRefs": db, "rateLimit": limit(300) }));
+    let (a, _, verdict) = limits(&mut world);
+    assert_eq!(a, Some(300));
+    rules(&verdict, true, "Accepted", "");
+}
+
+#[test]
+fn a_target_that_changes_takes_nothing_from_its_policy() {
+    let mut world = World::new(&["a.x"]);
+    let both = json!({ "rateLimit": { "requests": 100 }, "timeout": { "request": "5s" } });
+    world.policy("own.x", &["a"], both);
+    rules(&world.attach().1["own.x"], true, "Accepted", "");
+    // As by `appProtocol: tcp`.
+    world.specs[0].ports[0].protocol = Protocol::Tcp;
+    let (specs, verdicts) = world.attach();
+    assert_eq!(specs["a.x"].policy.rate_limits[0].requests, 100);
+    rules(&verdicts["own.x"], false, "Invalid", "what can be held of it goes on serving");
+    // An agent that never saw it fit has none.
+    world.memory = Memory::default();
+    let (specs, verdicts) = world.attach();
+    assert!(specs["a.x"].policy.rate_limits.is_empty());
+    rules(&verdicts["own.x"], false, "Invalid", "speaks HTTP");
+}
+
+#[test]
+fn what_is_wrong_below_does_not_count_against_what_stands_over_it() {
+    let mut world = World::new(&["a.x"]);
+    world.policy("own.x", &["a"], json!({ "failover": { "max": "20s" } }));
+    world.policy("port.x", &["a:db"], json!({ "failover": { "base": "15s" } }));
+    world.attach();
+    // With a longest exile of 5 s neither this nor the port's would make sense.
+    world.change(
+        "own.x",
+        json!({
+            "targetRefs": [{ "name": "a" }], "failover": { "base": "10s", "max": "5s" },
+        }),
+    );
+    let (specs, verdicts) = world.attach();
+    rules(&verdicts["own.x"], false, "Invalid", "generation 1 goes on serving");
+    rules(&verdicts["port.x"], true, "Accepted", "");
+    let failover = &specs["a.x"].policy.of(DB).failover;
+    assert_eq!((failover.base.as_secs(), failover.max.as_secs()), (15, 20));
+}
+
+#[test]
 fn what_the_ports_cannot_keep_is_refused() {
     let mut world = World::new(&["a.x"]);
     world.policy("own.x", &["a:db"], json!({ "timeout": { "request": "5s" } }));
@@ -282,6 +359,49 @@ fn what_the_ports_cannot_keep_is_refused() {
     rules(&verdicts["own.x"], false, "Invalid", "speaks HTTP");
     rules(&verdicts["kind.x"], false, "Invalid", "spec.targetRefs[0]");
     assert_eq!(*specs["a.x"].policy, world.defaults.model());
+}
+
+#[test]
+fn a_part_of_a_section_is_judged_over_what_stands_under_it() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    world.policy("default.x", &[], json!({
+        "healthCheck": { "http": { "path": "/ready" } }, "retry": { "backoff": { "max": "10s" } },
+    }));
+    world.policy(
+        "own.x",
+        &["a"],
+        json!({
+            "healthCheck": { "interval": "1s" },
+            "retry": { "backoff": { "base": "5s" } },
+            "failover": { "max": "10m" },
+        }),
+    );
+    // Longer than the longest by itself, but not than its Service's.
+    world.policy("port.x", &["a:db"], json!({ "failover": { "base": "6m" } }));
+    let (specs, verdicts) = world.attach();
+    for name in ["default.x", "own.x", "port.x"] {
+        rules(&verdicts[name], true, "Accepted", "");
+    }
+    let policy = &specs["a.x"].policy;
+    let check = policy.health_check.as_ref().unwrap();
+    assert_eq!(check.interval.as_secs(), 1);
+    assert!(matches!(&check.probe, model::Probe::Http { path, .. } if path == "/ready"));
+    assert_eq!(policy.retry.backoff.base.as_secs(), 5);
+    assert_eq!(policy.of(DB).failover.base.as_secs(), 360);
+    // The other way round: fine by itself, not over its Service's.
+    world.change(
+        "own.x",
+        json!({
+            "targetRefs": [{ "name": "a" }], "failover": { "base": "1s", "max": "3s" },
+        }),
+    );
+    world.memory = Memory::default();
+    let (specs, verdicts) = world.attach();
+    rules(&verdicts["port.x"], false, "Invalid", "spec.failover.base: ");
+    assert_eq!(specs["a.x"].policy.of(DB).failover.base.as_secs(), 1);
+    // A default has nothing but the file's under it.
+    world.change("default.x", json!({ "healthCheck": { "interval": "1s" } }));
+    rules(&world.attach().1["default.x"], false, "Invalid", "doesn't say how to ask");
 }
 
 proptest! {
