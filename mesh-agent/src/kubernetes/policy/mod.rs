@@ -28,7 +28,8 @@ pub use memory::Memory;
 pub use object::{GATEWAY, GrpcRoute, HttpRoute, Kind, MeshPolicy, Object};
 #[cfg(test)]
 pub(super) use tests::World;
-pub use verdict::{Outcome, Parent, Ruling, Verdict};
+pub use verdict::{Outcome, Parent, Ruling, Standing, Verdict};
+pub use watched::LeftOut;
 pub(super) use watched::{Kept, Policies};
 
 use super::{Key, Service, route};

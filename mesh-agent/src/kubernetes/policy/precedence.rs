@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Memory, Object, Outcome, Subjects, Verdict, candidate::Candidate};
+use super::{Memory, Object, Outcome, Standing, Subjects, Verdict, candidate::Candidate};
 use crate::{config::PolicyBlock, kubernetes::Key, model};
 
 /// What stands under what, the lowest first.
@@ -55,10 +55,18 @@ pub fn attach(
     for (name, mut candidates) in namespaces {
         let namespace = settle(&mut candidates, subjects, file, memory);
         put(subjects, name, &namespace, file);
+        let mut held: BTreeMap<&Key, BTreeSet<usize>> = BTreeMap::new();
+        for ((place, _), (policy, _)) in &namespace.own {
+            held.entry(policy).or_default().insert(*place);
+        }
         for candidate in candidates {
             candidate.remember(memory);
+            let places = held.remove(&candidate.object.key).unwrap_or_default();
+            let services = places.into_iter().map(|place| subjects.spec(place).name.clone());
+            let standing =
+                Standing { accepted: candidate.accepted(), services: services.collect() };
             let object = Arc::clone(candidate.object);
-            verdicts.push(Verdict { object, outcome: Outcome::Policy(candidate.accepted()) });
+            verdicts.push(Verdict { object, outcome: Outcome::Policy(standing) });
         }
     }
     verdicts

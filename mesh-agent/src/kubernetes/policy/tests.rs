@@ -126,9 +126,24 @@ impl World {
     }
 }
 
+/// Whether each resource is in force, by its name, once these are left out.
+fn programmed(world: &World, left_out: &[&str]) -> HashMap<String, Ruling> {
+    let mut policies = Policies::default();
+    for object in &world.objects {
+        policies.object(object.kind, crate::kubernetes::Change::Applied((**object).clone()));
+    }
+    let settings = model::Kubernetes::default();
+    policies.attach(&mut world.specs.clone(), world.services.iter(), &settings);
+    assert!(policies.told().is_empty());
+    let left_out = left_out.iter().map(|name| (ServiceName::new(name), "why".to_owned()));
+    policies.applied(Ok(left_out.collect()));
+    let told = policies.told().into_iter();
+    told.map(|(_, object, programmed)| (object.key.name.to_string(), programmed)).collect()
+}
+
 fn accepted(outcome: &Outcome) -> &Ruling {
     match outcome {
-        Outcome::Policy(ruling) => ruling,
+        Outcome::Policy(standing) => &standing.accepted,
         Outcome::Route(_) => panic!("a route"),
     }
 }
@@ -240,6 +255,49 @@ fn targets_that_are_not_there() {
     let (specs, _) = world.attach();
     assert_eq!(specs["a.x"].policy.algorithm, Algorithm::default());
     assert_eq!(specs["a.y"].policy.algorithm, Algorithm::Random);
+}
+
+#[test]
+fn a_policy_of_a_service_without_requests_says_so() {
+    let mut world = World::new(&["plain.x", "headless.x", "taken.x"]);
+    world.specs[1].addresses.clear();
+    let spec = || json!({ "loadBalancer": "random" });
+    world.policy("plain.x", &["plain"], spec());
+    world.policy("alone.x", &["headless"], spec());
+    world.policy("both.x", &["plain:db", "headless:db"], spec());
+    world.policy("lost.x", &["taken"], spec());
+    let yes = |ruling: &Ruling| assert_eq!((ruling.holds, ruling.reason), (true, "Programmed"));
+    #[track_caller]
+    fn no(ruling: &Ruling, part: &str) {
+        assert_eq!((ruling.holds, ruling.reason), (false, "NoTraffic"));
+        assert!(ruling.message.contains(part), "{}", ruling.message);
+    }
+    let now = programmed(&world, &["taken.x"]);
+    yes(&now["plain"]);
+    no(&now["alone"], "headless.x has no virtual address");
+    no(&now["both"], "it is in force for its other targets");
+    no(&now["lost"], "the mesh leaves taken.x out: why");
+    yes(&programmed(&world, &[])["lost"]);
+    // A route, or a mirror, leads there.
+    let to = json!({ "name": "headless", "port": 80 });
+    let mirror = json!({ "type": "RequestMirror", "requestMirror": { "backendRef": to } });
+    for rule in [
+        json!({ "backendRefs": [to] }),
+        json!({ "backendRefs": [{ "name": "plain", "port": 80 }], "filters": [mirror] }),
+    ] {
+        world.objects.retain(|object| object.kind == Kind::MeshPolicy);
+        world.object(
+            Kind::HttpRoute,
+            "route.x",
+            json!({
+                "parentRefs": [{ "group": "", "kind": "Service", "name": "plain", "port": 80 }],
+                "rules": [rule],
+            }),
+        );
+        let now = programmed(&world, &[]);
+        yes(&now["alone"]);
+        yes(&now["both"]);
+    }
 }
 
 #[test]
