@@ -151,11 +151,12 @@ impl<'a> Candidate<'a> {
             return Ok((spec, (place, None), spec.ports.clone()));
         };
         let named = service.ports.iter().find(|port| *port.name == **name);
-        let number = named.map(|port| port.port).ok_or_else(|| {
+        let named = named.map(|port| (port.port, port.transport)).ok_or_else(|| {
             missing(format!("the Service `{}` has no port named `{name}`", target.name))
         })?;
-        let ports = spec.ports.iter().filter(|port| port.port == number);
-        Ok((spec, (place, Some(number)), ports.copied().collect()))
+        let ports = spec.ports.iter();
+        let ports = ports.filter(|port| (port.port, port.protocol.transport()) == named);
+        Ok((spec, (place, Some(named)), ports.copied().collect()))
     }
 
     /// To be judged from the start.

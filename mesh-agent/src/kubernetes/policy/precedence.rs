@@ -20,7 +20,9 @@ pub enum Level {
 }
 
 /// A service by its place, and a port of it; `None` is the whole service.
-pub type Part = (usize, Option<NonZeroU16>);
+pub type Part = (usize, Option<Port>);
+
+type Port = (NonZeroU16, model::Transport);
 
 /// Which policies hold in a namespace, each with its name.
 #[derive(Default)]
@@ -112,7 +114,7 @@ fn put(subjects: &mut Subjects<'_>, name: &str, namespace: &Namespace, file: &Po
             .take_while(|((other, _), _)| *other == place)
             .filter_map(|((_, port), (_, block))| Some(((*port)?, block.over(&own))));
         let spec = subjects.spec(place);
-        let ports: BTreeMap<NonZeroU16, Arc<model::Policy>> = ports
+        let ports: BTreeMap<Port, Arc<model::Policy>> = ports
             .map(|(port, block)| (port, Arc::new(merged(&block, file, &spec.policy))))
             .collect();
         let policy = model::Policy { ports, ..merged(&own, file, &spec.policy) };

@@ -155,6 +155,7 @@ fn rules(outcome: &Outcome, holds: bool, reason: &str, part: &str) {
     assert!(ruling.message.contains(part), "{part:?} in {:?}", ruling.message);
 }
 
+const TCP: model::Transport = model::Transport::Tcp;
 const PORT: NonZeroU16 = NonZeroU16::new(80).unwrap();
 const DB: NonZeroU16 = NonZeroU16::new(5432).unwrap();
 
@@ -182,11 +183,11 @@ fn the_nearer_policy_comes_first_key_by_key() {
     assert_eq!(a.timeouts.idle.as_secs(), 9);
     assert_eq!(a.timeouts.request.unwrap().as_secs(), 5);
     assert_eq!(a.timeouts.connect.unwrap().as_secs(), 1);
-    assert_eq!(a.of(PORT).algorithm, Algorithm::LeastConnections);
+    assert_eq!(a.of(PORT, TCP).algorithm, Algorithm::LeastConnections);
     assert!(a.rate_limits.is_empty());
-    assert_eq!(a.of(DB).algorithm, Algorithm::RoundRobin);
-    assert_eq!(a.of(DB).timeouts, a.timeouts);
-    assert!(a.of(DB).rate_limits.is_empty());
+    assert_eq!(a.of(DB, TCP).algorithm, Algorithm::RoundRobin);
+    assert_eq!(a.of(DB, TCP).timeouts, a.timeouts);
+    assert!(a.of(DB, TCP).rate_limits.is_empty());
     let b = &specs["b.x"].policy;
     assert_eq!((b.algorithm, b.rate_limits.len()), (Algorithm::LeastConnections, 1));
     assert_eq!(b.failover.attempts, 7);
@@ -211,6 +212,32 @@ fn what_the_service_itself_says_stays_until_a_policy_says_otherwise() {
     let changed = policy(&mut world);
     assert_eq!(changed.session_affinity, None);
     assert_eq!(changed.locality.mode, model::LocalityMode::Strict);
+}
+
+#[test]
+fn two_ports_of_one_number_have_policies_of_their_own() {
+    // As kube-dns: `dns` by UDP, `dns-tcp` by TCP.
+    let mut world = World::new(&["dns.x"]);
+    let number = world.services[0].ports[1].port;
+    world.services[0].ports[0] = ServicePort {
+        name: "dns".into(),
+        port: number,
+        transport: model::Transport::Udp,
+        protocol: None,
+    };
+    world.specs[0].ports[0] = model::Port { port: number, protocol: Protocol::Udp };
+    world.policy("udp.x", &["dns:dns"], json!({ "loadBalancer": "random" }));
+    // Not for datagrams.
+    world.policy("tcp.x", &["dns:db"], json!({ "bandwidth": { "upload": "1MiB" } }));
+    let (specs, verdicts) = world.attach();
+    for name in ["udp.x", "tcp.x"] {
+        rules(&verdicts[name], true, "Accepted", "");
+    }
+    let policy = &specs["dns.x"].policy;
+    let udp = policy.of(number, model::Transport::Udp);
+    assert_eq!((udp.algorithm, udp.bandwidth), (Algorithm::Random, None));
+    let tcp = policy.of(number, TCP);
+    assert_eq!((tcp.algorithm, tcp.bandwidth.is_some()), (Algorithm::default(), true));
 }
 
 #[test]
@@ -341,7 +368,7 @@ fn a_spec_that_does_not_fit_its_target_changes_nothing() {
         let (specs, verdicts) = world.attach();
         let of = |service: &str| {
             let policy = Arc::clone(&specs[service].policy);
-            policy.of(DB).rate_limits.first().map(|one| one.requests)
+            policy.of(DB, TCP).rate_limits.first().map(|one| one.requests)
         };
         (of("a.x"), of("b.x"), verdicts["own.x"].clone())
     };
@@ -404,7 +431,7 @@ fn what_is_wrong_below_does_not_count_against_what_stands_over_it() {
     let (specs, verdicts) = world.attach();
     rules(&verdicts["own.x"], false, "Invalid", "generation 1 goes on serving");
     rules(&verdicts["port.x"], true, "Accepted", "");
-    let failover = &specs["a.x"].policy.of(DB).failover;
+    let failover = &specs["a.x"].policy.of(DB, TCP).failover;
     assert_eq!((failover.base.as_secs(), failover.max.as_secs()), (15, 20));
 }
 
@@ -445,7 +472,7 @@ fn a_part_of_a_section_is_judged_over_what_stands_under_it() {
     assert_eq!(check.interval.as_secs(), 1);
     assert!(matches!(&check.probe, model::Probe::Http { path, .. } if path == "/ready"));
     assert_eq!(policy.retry.backoff.base.as_secs(), 5);
-    assert_eq!(policy.of(DB).failover.base.as_secs(), 360);
+    assert_eq!(policy.of(DB, TCP).failover.base.as_secs(), 360);
     // The other way round: fine by itself, not over its Service's.
     world.change(
         "own.x",
@@ -456,7 +483,7 @@ fn a_part_of_a_section_is_judged_over_what_stands_under_it() {
     world.memory = Memory::default();
     let (specs, verdicts) = world.attach();
     rules(&verdicts["port.x"], false, "Invalid", "spec.failover.base: ");
-    assert_eq!(specs["a.x"].policy.of(DB).failover.base.as_secs(), 1);
+    assert_eq!(specs["a.x"].policy.of(DB, TCP).failover.base.as_secs(), 1);
     // A default has nothing but the file's under it.
     world.change("default.x", json!({ "healthCheck": { "interval": "1s" } }));
     rules(&world.attach().1["default.x"], false, "Invalid", "doesn't say how to ask");
@@ -504,7 +531,7 @@ proptest! {
             let found = |policy: &model::Policy| policy.rate_limits.first().map(|one| one.requests);
             prop_assert_eq!(found(policy), own);
             let port = if service == "a.x" { oldest(Some("a:db")).or(own) } else { own };
-            prop_assert_eq!(found(policy.of(DB)), port);
+            prop_assert_eq!(found(policy.of(DB, TCP)), port);
         }
     }
 }

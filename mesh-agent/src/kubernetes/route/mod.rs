@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::policy::{
     Kind, Memory, Object, Outcome, Parent, ReferenceGrant, Ruling, Subjects, Verdict,
 };
-use crate::model::{Filter, Route};
+use crate::model::{Filter, Route, Transport};
 use backend::Scope;
 use parent::{Held, Place};
 use rule::Rule;
@@ -95,7 +95,7 @@ fn routes(
 ) -> Vec<Route> {
     let (route_kind, namespace) = (object.kind.name(), &*object.key.namespace);
     let scope = Scope { route_kind, namespace, grants };
-    let policy = subjects.spec(place.service).policy.of(place.ports[0]);
+    let policy = subjects.spec(place.service).policy.of(place.ports[0], Transport::Tcp);
     let made = rules.iter().enumerate().map(|(index, rule)| {
         let mut route = rule.route.clone();
         route.name = format!("{} rule {index}", object.key);
