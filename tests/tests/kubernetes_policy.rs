@@ -430,6 +430,55 @@ fn a_wrong_policy_changes_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_policy_that_does_not_fit_leaves_the_one_before_in_force() -> Result<()> {
+    let scene = Scene::new("kubeunfit")?;
+    let cluster = &scene.cluster;
+    cluster.service("db", 23, "tcp-db")?;
+    cluster.endpoints("db", "tcp-db", [&scene.servers[0].pod])?;
+    let agent = scene.agent()?;
+    until_answered_by(&scene.client, "10.96.0.23", &["one"], &agent)?;
+    // Each on a connection of its own.
+    let served = || -> Result<usize> {
+        let ask = "for i in $(seq 20); do curl -s -m 2 http://10.96.0.23/ || true; done";
+        Ok(scene.client.shell(ask)?.lines().filter(|line| *line == "one").count())
+    };
+    let limit = |targets: Value| json!({ "targetRefs": targets, "rateLimit": { "requests": 2, "per": "1h" } });
+    let mut own = policy("limits", limit(json!([{ "name": "db" }])));
+    let of = ("meshpolicies", "limits");
+    ensure!(served()? == 20, "limited by nothing");
+    scene.apply(&own)?;
+    condition(cluster, of, "Programmed", ("True", "Programmed"))?;
+    let least = served()?;
+    ensure!(least <= 2, "{least} served");
+
+    // It makes sense, but not for a port that doesn't speak HTTP.
+    own["spec"]["timeout"] = json!({ "request": "5s" });
+    scene.apply(&own)?;
+    let refused = condition(cluster, of, "Accepted", ("False", "Invalid"))?;
+    let message = refused["message"].as_str().unwrap_or_default();
+    for part in ["for Service `db`: spec.timeout.request: ", "generation 1 goes on serving"] {
+        ensure!(message.contains(part), "{message}");
+    }
+    let least = served()?;
+    ensure!(least <= 2, "{least} served: the limit is gone");
+
+    // Services to which no request comes: headless, and another one's address.
+    let mut headless = service(SHOP, "quiet", cluster_ip(24), HTTP);
+    headless["spec"]["clusterIP"] = json!("None");
+    headless["spec"]["clusterIPs"] = json!(["None"]);
+    scene.apply(&headless)?;
+    cluster.service("twin", 21, HTTP)?;
+    for (name, part) in [("quiet", "no route leads to it"), ("twin", "leaves twin.shop out")] {
+        scene.apply(&policy(name, limit(json!([{ "name": name }]))))?;
+        let of = ("meshpolicies", name);
+        condition(cluster, of, "Accepted", ("True", "Accepted"))?;
+        let idle = condition(cluster, of, "Programmed", ("False", "NoTraffic"))?;
+        ensure!(idle["message"].as_str().is_some_and(|it| it.contains(part)), "{idle}");
+    }
+    Ok(())
+}
+
+#[test]
 fn another_agent_takes_the_lease_over() -> Result<()> {
     let cluster = Cluster::new("kubelease")?;
     let other = World::new("kubelease2")?;

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{Policy, ServiceName, ServiceSpec, Transport};
+use crate::{
+    kubernetes::policy::LeftOut,
+    model::{Policy, ServiceName, ServiceSpec, Transport},
+};
 
 /// What only one service can have, with who has it.
 #[derive(Default)]
@@ -22,16 +25,16 @@ struct Claims {
 pub(super) fn compose(
     file: &[Arc<ServiceSpec>],
     cluster: Vec<ServiceSpec>,
-) -> (Vec<Arc<ServiceSpec>>, Vec<String>) {
+) -> (Vec<Arc<ServiceSpec>>, LeftOut) {
     let mut claims = Claims::default();
     file.iter().for_each(|service| claims.take(service));
     let mut services = file.to_vec();
-    let mut left_out = Vec::new();
+    let mut left_out = LeftOut::new();
     let mut policies = Policies::default();
     services.reserve(cluster.len());
     for mut service in cluster {
         if let Some(why) = claims.conflict(&service) {
-            left_out.push(format!("the cluster's service {} is left out: {why}", service.name));
+            left_out.insert(service.name, why);
             continue;
         }
         claims.take(&service);
@@ -129,14 +132,12 @@ mod tests {
         let names: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
         assert_eq!(names, ["a", "d.default"]);
         let expected = [
-            "a is left out: the file has a service of that name",
-            "b.default is left out: its address 10.96.0.1 port 80/tcp belongs to a",
-            "c.default is left out: its hostname a.default.svc belongs to a",
-            "e.default is left out: its address 10.96.0.4 port 80/tcp belongs to d.default",
+            ("a", "the file has a service of that name"),
+            ("b.default", "its address 10.96.0.1 port 80/tcp belongs to a"),
+            ("c.default", "its hostname a.default.svc belongs to a"),
+            ("e.default", "its address 10.96.0.4 port 80/tcp belongs to d.default"),
         ];
-        assert_eq!(left_out.len(), expected.len(), "{left_out:?}");
-        for (line, part) in left_out.iter().zip(expected) {
-            assert!(line.contains(part), "{line}");
-        }
+        let expected = expected.map(|(name, why)| (ServiceName::new(name), why.to_owned()));
+        assert_eq!(left_out, expected.into());
     }
 }

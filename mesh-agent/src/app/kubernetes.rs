@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{agent::Agent, compose::compose, discovery};
 use crate::{
-    kubernetes::{Changes, Cluster, Key, Memory},
+    kubernetes::{Changes, Cluster, Key, Memory, policy::LeftOut},
     model::{Discovered, KubernetesSource, ServiceName, Settings, Source},
     registry::Registry,
 };
@@ -53,7 +53,7 @@ struct Problems {
 /// The configuration that the file and the cluster make together.
 pub(super) struct Composed {
     pub settings: Settings,
-    left_out: Vec<String>,
+    left_out: LeftOut,
 }
 
 impl Kubernetes {
@@ -124,8 +124,12 @@ impl Kubernetes {
 
     /// The composed configuration is in force.
     pub fn note(&self, composed: Composed) {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).services = composed.left_out;
-        self.cluster.applied(Ok(()));
+        let words = composed
+            .left_out
+            .iter()
+            .map(|(service, why)| format!("the cluster's service {service} is left out: {why}"));
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).services = words.collect();
+        self.cluster.applied(Ok(composed.left_out));
     }
 
     /// What isn't in force, in words.

@@ -109,6 +109,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
     check(before.enabled != after.enabled, "kubernetes.enabled");
     check(before.kubeconfig != after.kubeconfig, "kubernetes.kubeconfig");
     check(before.node != after.node, "kubernetes.node");
+    check(before.lease != after.lease, "kubernetes.leaseDuration");
     keys
 }
 
@@ -131,5 +132,22 @@ fn keep_what_needs_a_restart(old: &Settings, mut new: Settings) -> Settings {
     new.kubernetes.enabled = old.kubernetes.enabled;
     new.kubernetes.kubeconfig.clone_from(&old.kubernetes.kubeconfig);
     new.kubernetes.node.clone_from(&old.kubernetes.node);
+    new.kubernetes.lease = old.kubernetes.lease;
     new
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_only_the_start_reads_is_named_and_kept() {
+        let old = config::parse("services: []").unwrap();
+        let mut new = old.clone();
+        new.kubernetes.lease = Duration::from_secs(30);
+        assert_eq!(needs_restart(&old, &new), ["kubernetes.leaseDuration"]);
+        assert_eq!(keep_what_needs_a_restart(&old, new), old);
+    }
 }

@@ -17,17 +17,14 @@ use crate::model;
 pub struct PolicyBlock(Policy);
 
 impl PolicyBlock {
-    /// Reads and checks a block; paths begin at it.
+    /// Reads a block; paths begin at it. What its keys say together is for the
+    /// checks below: it depends on what stands under it.
     pub fn read(block: &Value) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let (policy, tree) = decode::<Policy>("Policy", block, &mut problems);
-        if let Some(policy) = policy {
-            validate::policy_block(&policy, &mut validate::Reporter::new(&tree, &mut problems));
-            if problems.is_empty() {
-                return Ok(Self(policy));
-            }
+        match decode::<Policy>("Policy", block, &mut problems).0 {
+            Some(policy) if problems.is_empty() => Ok(Self(policy)),
+            _ => Err(problems),
         }
-        Err(problems)
     }
 
     /// What stands here, and key by key what stands under it.
@@ -50,7 +47,17 @@ impl PolicyBlock {
         serde_json::to_value(&self.0).expect("a policy is text, numbers and mappings by text")
     }
 
-    /// What a service with these ports can't keep of this block, over `under`.
+    /// What makes no sense of this block as a default over `under`, which does.
+    pub fn check_default(&self, under: &Self) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        let tree = node(&self.written());
+        let mut reporter = validate::Reporter::new(&tree, &mut problems);
+        validate::default_policy(&self.0.over(&under.0), &mut reporter);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// What makes no sense of this block over `under`, or what a service with
+    /// these ports can't keep of it.
     pub fn check_service(
         &self,
         ports: &[model::Port],

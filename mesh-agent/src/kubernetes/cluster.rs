@@ -21,7 +21,7 @@ use super::{
     client::{self, Way},
     memory,
     pods::NodePods,
-    policy::{self, Ruling, Verdict},
+    policy::{self, LeftOut, Ruling, Verdict},
     store::{Dirty, Store},
     translate,
 };
@@ -255,7 +255,7 @@ impl Cluster {
     }
 
     /// What [`Self::services`] gave last is in force, or why it isn't.
-    pub fn applied(&self, outcome: Result<(), String>) {
+    pub fn applied(&self, outcome: Result<LeftOut, String>) {
         self.state().policies.applied(outcome);
         self.verdicts_changed.notify_one();
     }
@@ -265,7 +265,7 @@ impl Cluster {
     }
 
     /// What became of policies and routes, and whether that is in force.
-    pub(super) fn verdicts(&self) -> (Vec<(Verdict, Arc<policy::Object>)>, Ruling) {
+    pub(super) fn verdicts(&self) -> Vec<(Verdict, Arc<policy::Object>, Ruling)> {
         self.state().policies.told()
     }
 

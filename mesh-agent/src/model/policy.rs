@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
 
 use super::{
     AdaptiveConcurrency, Algorithm, Bandwidth, ConnectionLimits, Failover, HashOn, HealthCheck,
-    LocalityPolicy, OnRemoval, RateLimit, Retry, SlowStart,
+    LocalityPolicy, OnRemoval, RateLimit, Retry, SlowStart, Transport,
 };
 
 /// `policy` of a service, with `defaults.policy` already merged under it.
@@ -28,13 +28,13 @@ pub struct Policy {
     pub connections: ConnectionLimits,
     pub timeouts: Timeouts,
     /// Of single ports, where it isn't this one.
-    pub ports: BTreeMap<NonZeroU16, Arc<Policy>>,
+    pub ports: BTreeMap<(NonZeroU16, Transport), Arc<Policy>>,
 }
 
 impl Policy {
     /// What holds for this port.
-    pub fn of(&self, port: NonZeroU16) -> &Self {
-        self.ports.get(&port).map_or(self, |own| own)
+    pub fn of(&self, port: NonZeroU16, transport: Transport) -> &Self {
+        self.ports.get(&(port, transport)).map_or(self, |own| own)
     }
 
     /// As Kubernetes', where `sessionAffinity` names no other.

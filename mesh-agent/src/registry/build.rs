@@ -281,7 +281,11 @@ impl Registry {
                 let plan = port::Plan {
                     node: &self.node,
                     spec,
-                    policy: spec.policy.ports.get(&port.port).unwrap_or(policy),
+                    policy: spec
+                        .policy
+                        .ports
+                        .get(&(port.port, port.protocol.transport()))
+                        .unwrap_or(policy),
                     instances: &instances,
                     subsets: self.subsets.get(&spec.name).map_or(&[], Vec::as_slice),
                     routes: routes

@@ -90,8 +90,8 @@ pub fn validate(raw: File, reporter: &mut Reporter<'_>) -> Settings {
     }
 }
 
-/// Of a policy by itself, the root of its tree.
-pub fn policy_block(policy: &super::raw::Policy, reporter: &mut Reporter<'_>) {
+/// Of a policy that services' own ones stand over, the root of its tree.
+pub fn default_policy(policy: &super::raw::Policy, reporter: &mut Reporter<'_>) {
     policy::check(&[], policy, None, reporter);
 }
 

@@ -19,9 +19,9 @@ pub struct Memory {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Good {
-    generation: i64,
-    spec: Value,
+pub struct Good {
+    pub generation: i64,
+    pub spec: Value,
 }
 
 /// How a spec was read.
@@ -41,15 +41,11 @@ impl Memory {
     ) -> Read<T> {
         match read(&object.spec) {
             Ok(value) => {
-                let known = self.good.get(&object.uid);
-                if known.is_none_or(|known| known.spec != object.spec) {
-                    let good = Good { generation: object.generation, spec: object.spec.clone() };
-                    self.good.insert(Arc::clone(&object.uid), good);
-                }
+                self.keep(object);
                 Read { value: Some(value), wrong: None }
             }
             Err(wrong) => {
-                let good = self.good.get(&object.uid);
+                let good = self.good(object);
                 let value = good.and_then(|good| Some((good.generation, read(&good.spec).ok()?)));
                 let wrong = match &value {
                     Some((generation, _)) => {
@@ -59,6 +55,19 @@ impl Memory {
                 };
                 Read { value: value.map(|(_, value)| value), wrong: Some(wrong) }
             }
+        }
+    }
+
+    /// The last good spec of an object.
+    pub fn good(&self, object: &Object) -> Option<&Good> {
+        self.good.get(&object.uid)
+    }
+
+    /// The spec of an object is good.
+    pub fn keep(&mut self, object: &Object) {
+        if self.good(object).is_none_or(|known| known.spec != object.spec) {
+            let good = Good { generation: object.generation, spec: object.spec.clone() };
+            self.good.insert(Arc::clone(&object.uid), good);
         }
     }
 

@@ -5,12 +5,14 @@
 //! says what became of each resource; who carries that out, and who writes it
 //! into statuses, is for others.
 
+mod candidate;
 mod crd;
 mod follow;
 mod grant;
 mod memory;
 mod object;
 mod precedence;
+mod spec;
 mod structural;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,8 @@ pub use memory::Memory;
 pub use object::{GATEWAY, GrpcRoute, HttpRoute, Kind, MeshPolicy, Object};
 #[cfg(test)]
 pub(super) use tests::World;
-pub use verdict::{Outcome, Parent, Ruling, Verdict};
+pub use verdict::{Outcome, Parent, Ruling, Standing, Verdict};
+pub use watched::LeftOut;
 pub(super) use watched::{Kept, Policies};
 
 use super::{Key, Service, route};

@@ -7,41 +7,38 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::{Memory, Object, Outcome, Ruling, Subjects, Verdict};
+use super::{Memory, Object, Outcome, Standing, Subjects, Verdict, candidate::Candidate};
 use crate::{config::PolicyBlock, kubernetes::Key, model};
 
-/// A policy's spec, read.
-#[derive(Clone, Debug)]
-struct Policy {
-    targets: Vec<Target>,
-    block: PolicyBlock,
+/// What stands under what, the lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The namespace's.
+    Default,
+    Service,
+    Port,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Target {
-    #[serde(default)]
-    group: String,
-    #[serde(default = "service")]
-    kind: String,
-    name: String,
-    #[serde(default)]
-    section_name: Option<String>,
-}
+/// A service by its place, and a port of it; `None` is the whole service.
+pub type Part = (usize, Option<Port>);
 
-fn service() -> String {
-    "Service".to_owned()
-}
+type Port = (NonZeroU16, model::Transport);
 
-/// Of a namespace: its default, and what its services have of their own.
+/// Which policies hold in a namespace, each with its name.
 #[derive(Default)]
-struct Namespace {
-    default: Option<(Key, PolicyBlock)>,
-    /// By place and port; `None` is the whole service.
-    own: BTreeMap<(usize, Option<NonZeroU16>), (Key, PolicyBlock)>,
+pub struct Namespace {
+    pub default: Option<(Key, PolicyBlock)>,
+    pub own: BTreeMap<Part, (Key, PolicyBlock)>,
+}
+
+impl Namespace {
+    /// What stands under the policy of this part.
+    pub fn under(&self, (place, port): Part) -> PolicyBlock {
+        let block = |held: &(Key, PolicyBlock)| held.1.clone();
+        let default = self.default.as_ref().map(block).unwrap_or_default();
+        let service = port.and_then(|_| self.own.get(&(place, None)));
+        service.map_or(default.clone(), |(_, service)| service.over(&default))
+    }
 }
 
 /// `policies` stand in the order of their seniority.
@@ -51,143 +48,55 @@ pub fn attach(
     file: &PolicyBlock,
     memory: &mut Memory,
 ) -> Vec<Verdict> {
-    let mut namespaces: BTreeMap<&str, Namespace> = BTreeMap::new();
-    let mut rulings: Vec<Vec<Ruling>> = Vec::with_capacity(policies.len());
-    let mut read = Vec::with_capacity(policies.len());
-    // Defaults first: what stands under a service's own policy is judged with it.
+    let mut namespaces: BTreeMap<&str, Vec<Candidate<'_>>> = BTreeMap::new();
     for object in policies {
-        let found = memory.read(object, spec);
-        let mut ruling: Vec<_> =
-            found.wrong.map(|wrong| Ruling::no("Invalid", wrong)).into_iter().collect();
-        let namespace = namespaces.entry(&object.key.namespace).or_default();
-        match &found.value {
-            Some(policy) if policy.targets.is_empty() => match &namespace.default {
-                Some((older, _)) => ruling.push(conflict("the namespace's default", older)),
-                None => namespace.default = Some((object.key.clone(), policy.block.clone())),
-            },
-            _ => {}
-        }
-        rulings.push(ruling);
-        read.push(found.value);
+        let own = namespaces.entry(&object.key.namespace).or_default();
+        own.push(Candidate::read(object, memory));
     }
-    for ((object, policy), rulings) in policies.iter().zip(&read).zip(&mut rulings) {
-        let Some(policy) = policy else { continue };
-        let namespace = namespaces.entry(&object.key.namespace).or_default();
-        for target in &policy.targets {
-            if let Err(ruling) = claim(subjects, namespace, object, policy, target, file) {
-                rulings.push(ruling);
+    let mut verdicts = Vec::with_capacity(policies.len());
+    for (name, mut candidates) in namespaces {
+        let namespace = settle(&mut candidates, subjects, file, memory);
+        put(subjects, name, &namespace, file);
+        let mut held: BTreeMap<&Key, BTreeSet<usize>> = BTreeMap::new();
+        for ((place, _), (policy, _)) in &namespace.own {
+            held.entry(policy).or_default().insert(*place);
+        }
+        for candidate in candidates {
+            candidate.remember(memory);
+            let places = held.remove(&candidate.object.key).unwrap_or_default();
+            let services = places.into_iter().map(|place| subjects.spec(place).name.clone());
+            let standing =
+                Standing { accepted: candidate.accepted(), services: services.collect() };
+            let object = Arc::clone(candidate.object);
+            verdicts.push(Verdict { object, outcome: Outcome::Policy(standing) });
+        }
+    }
+    verdicts
+}
+
+/// Who holds what. A policy is judged over those that stand under it, so these
+/// are settled first; where one doesn't fit, its last good spec takes its place
+/// from the start. Each does so once, so it ends.
+fn settle(
+    candidates: &mut [Candidate<'_>],
+    subjects: &Subjects<'_>,
+    file: &PolicyBlock,
+    memory: &Memory,
+) -> Namespace {
+    'again: loop {
+        let mut namespace = Namespace::default();
+        candidates.iter_mut().for_each(Candidate::begin);
+        for level in [Level::Default, Level::Service, Level::Port] {
+            let mut fell_back = false;
+            for candidate in &mut *candidates {
+                fell_back |= candidate.claim(level, &mut namespace, subjects, file, memory);
+            }
+            if fell_back {
+                continue 'again;
             }
         }
+        return namespace;
     }
-    for (name, namespace) in &namespaces {
-        put(subjects, name, namespace, file);
-    }
-    let verdict = |((object, policy), rulings): ((&&Arc<Object>, &Option<Policy>), Vec<Ruling>)| {
-        let targets = policy.as_ref().map_or(0, |policy| policy.targets.len());
-        Verdict {
-            object: Arc::clone(object),
-            outcome: Outcome::Policy(accepted(targets, &rulings)),
-        }
-    };
-    policies.iter().zip(&read).zip(rulings).map(verdict).collect()
-}
-
-/// Reads a spec: the targets, and the block as the file has it.
-fn spec(spec: &Value) -> Result<Policy, String> {
-    let mut block = match spec {
-        Value::Object(block) => block.clone(),
-        Value::Null => serde_json::Map::new(),
-        _ => return Err("spec: must be a mapping".to_owned()),
-    };
-    let targets = match block.remove("targetRefs") {
-        None => Vec::new(),
-        Some(targets) => serde_json::from_value::<Vec<Target>>(targets)
-            .map_err(|error| format!("spec.targetRefs: {error}"))?,
-    };
-    for (index, target) in targets.iter().enumerate() {
-        if !target.group.is_empty() || target.kind != "Service" {
-            return Err(format!(
-                "spec.targetRefs[{index}]: can only be a `Service` (of the group \"\"), not `{}`",
-                target.kind
-            ));
-        }
-    }
-    let block = PolicyBlock::read(&Value::Object(block)).map_err(|wrong| in_words(&wrong))?;
-    Ok(Policy { targets, block })
-}
-
-/// One line for each problem; a resource has no lines to point to.
-fn in_words(problems: &crate::config::Problems) -> String {
-    const MOST: usize = 10;
-    let all = problems.problems.iter();
-    let mut lines: Vec<String> = all
-        .take(MOST)
-        .map(|problem| format!("spec.{}: {}", problem.path, problem.message))
-        .collect();
-    let more = problems.problems.len().saturating_sub(MOST) + problems.omitted;
-    if more > 0 {
-        lines.push(format!("and {more} more"));
-    }
-    lines.join("\n")
-}
-
-/// Takes a target for a policy, if it is there and free.
-fn claim(
-    subjects: &Subjects<'_>,
-    namespace: &mut Namespace,
-    object: &Object,
-    policy: &Policy,
-    target: &Target,
-    file: &PolicyBlock,
-) -> Result<(), Ruling> {
-    let missing = |message: String| Ruling::no("TargetNotFound", message);
-    let key = Key::new(&object.key.namespace, &target.name);
-    let (service, place) = subjects.find(&key).ok_or_else(|| {
-        missing(format!("there is no Service `{}` in this namespace", target.name))
-    })?;
-    let place = place.ok_or_else(|| {
-        missing(format!(
-            "the Service `{}` is no service of the mesh: is its namespace captured?",
-            target.name
-        ))
-    })?;
-    let spec = subjects.spec(place);
-    let (port, ports) = match &target.section_name {
-        None => (None, spec.ports.clone()),
-        Some(name) => {
-            let named = service.ports.iter().find(|port| *port.name == **name);
-            let number = named.map(|port| port.port).ok_or_else(|| {
-                missing(format!("the Service `{}` has no port named `{name}`", target.name))
-            })?;
-            let ports = spec.ports.iter().filter(|port| port.port == number);
-            (Some(number), ports.copied().collect())
-        }
-    };
-    let what = match &target.section_name {
-        None => format!("Service `{}`", target.name),
-        Some(name) => format!("port `{name}` of Service `{}`", target.name),
-    };
-    match namespace.own.get(&(place, port)) {
-        // Named twice by the same policy.
-        Some((older, _)) if *older == object.key => return Ok(()),
-        Some((older, _)) => return Err(conflict(&what, older)),
-        None => {}
-    }
-    let under = under(namespace, file);
-    policy
-        .block
-        .check_service(&ports, spec.path, &under)
-        .map_err(|wrong| Ruling::no("Invalid", format!("for {what}: {}", in_words(&wrong))))?;
-    namespace.own.insert((place, port), (object.key.clone(), policy.block.clone()));
-    Ok(())
-}
-
-fn under(namespace: &Namespace, file: &PolicyBlock) -> PolicyBlock {
-    namespace.default.as_ref().map_or_else(|| file.clone(), |(_, default)| default.over(file))
-}
-
-fn conflict(what: &str, older: &Key) -> Ruling {
-    Ruling::no("Conflicted", format!("{what} has an older MeshPolicy, `{}`", older.name))
 }
 
 /// Puts the policies of a namespace into its services.
@@ -205,7 +114,7 @@ fn put(subjects: &mut Subjects<'_>, name: &str, namespace: &Namespace, file: &Po
             .take_while(|((other, _), _)| *other == place)
             .filter_map(|((_, port), (_, block))| Some(((*port)?, block.over(&own))));
         let spec = subjects.spec(place);
-        let ports: BTreeMap<NonZeroU16, Arc<model::Policy>> = ports
+        let ports: BTreeMap<Port, Arc<model::Policy>> = ports
             .map(|(port, block)| (port, Arc::new(merged(&block, file, &spec.policy))))
             .collect();
         let policy = model::Policy { ports, ..merged(&own, file, &spec.policy) };
@@ -224,25 +133,4 @@ fn merged(block: &PolicyBlock, file: &PolicyBlock, service: &model::Policy) -> m
         policy.locality = service.locality;
     }
     policy
-}
-
-/// The rulings of all targets as one.
-fn accepted(targets: usize, rulings: &[Ruling]) -> Ruling {
-    let Some(first) = rulings.first() else {
-        return Ruling::yes(
-            "Accepted",
-            match targets {
-                0 => "it is its namespace's default".to_owned(),
-                1 => "it holds for its target".to_owned(),
-                n => format!("it holds for its {n} targets"),
-            },
-        );
-    };
-    let words: Vec<&str> = rulings.iter().map(|ruling| ruling.message.as_str()).collect();
-    let mut message = words.join("\n");
-    let held = targets.saturating_sub(rulings.len());
-    if held > 0 && first.reason != "Invalid" {
-        message = format!("{message}\nit holds for its other targets");
-    }
-    Ruling::no(first.reason, message)
 }

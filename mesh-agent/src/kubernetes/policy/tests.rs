@@ -126,9 +126,24 @@ impl World {
     }
 }
 
+/// Whether each resource is in force, by its name, once these are left out.
+fn programmed(world: &World, left_out: &[&str]) -> HashMap<String, Ruling> {
+    let mut policies = Policies::default();
+    for object in &world.objects {
+        policies.object(object.kind, crate::kubernetes::Change::Applied((**object).clone()));
+    }
+    let settings = model::Kubernetes::default();
+    policies.attach(&mut world.specs.clone(), world.services.iter(), &settings);
+    assert!(policies.told().is_empty());
+    let left_out = left_out.iter().map(|name| (ServiceName::new(name), "why".to_owned()));
+    policies.applied(Ok(left_out.collect()));
+    let told = policies.told().into_iter();
+    told.map(|(_, object, programmed)| (object.key.name.to_string(), programmed)).collect()
+}
+
 fn accepted(outcome: &Outcome) -> &Ruling {
     match outcome {
-        Outcome::Policy(ruling) => ruling,
+        Outcome::Policy(standing) => &standing.accepted,
         Outcome::Route(_) => panic!("a route"),
     }
 }
@@ -140,6 +155,7 @@ fn rules(outcome: &Outcome, holds: bool, reason: &str, part: &str) {
     assert!(ruling.message.contains(part), "{part:?} in {:?}", ruling.message);
 }
 
+const TCP: model::Transport = model::Transport::Tcp;
 const PORT: NonZeroU16 = NonZeroU16::new(80).unwrap();
 const DB: NonZeroU16 = NonZeroU16::new(5432).unwrap();
 
@@ -167,11 +183,11 @@ fn the_nearer_policy_comes_first_key_by_key() {
     assert_eq!(a.timeouts.idle.as_secs(), 9);
     assert_eq!(a.timeouts.request.unwrap().as_secs(), 5);
     assert_eq!(a.timeouts.connect.unwrap().as_secs(), 1);
-    assert_eq!(a.of(PORT).algorithm, Algorithm::LeastConnections);
+    assert_eq!(a.of(PORT, TCP).algorithm, Algorithm::LeastConnections);
     assert!(a.rate_limits.is_empty());
-    assert_eq!(a.of(DB).algorithm, Algorithm::RoundRobin);
-    assert_eq!(a.of(DB).timeouts, a.timeouts);
-    assert!(a.of(DB).rate_limits.is_empty());
+    assert_eq!(a.of(DB, TCP).algorithm, Algorithm::RoundRobin);
+    assert_eq!(a.of(DB, TCP).timeouts, a.timeouts);
+    assert!(a.of(DB, TCP).rate_limits.is_empty());
     let b = &specs["b.x"].policy;
     assert_eq!((b.algorithm, b.rate_limits.len()), (Algorithm::LeastConnections, 1));
     assert_eq!(b.failover.attempts, 7);
@@ -196,6 +212,32 @@ fn what_the_service_itself_says_stays_until_a_policy_says_otherwise() {
     let changed = policy(&mut world);
     assert_eq!(changed.session_affinity, None);
     assert_eq!(changed.locality.mode, model::LocalityMode::Strict);
+}
+
+#[test]
+fn two_ports_of_one_number_have_policies_of_their_own() {
+    // As kube-dns: `dns` by UDP, `dns-tcp` by TCP.
+    let mut world = World::new(&["dns.x"]);
+    let number = world.services[0].ports[1].port;
+    world.services[0].ports[0] = ServicePort {
+        name: "dns".into(),
+        port: number,
+        transport: model::Transport::Udp,
+        protocol: None,
+    };
+    world.specs[0].ports[0] = model::Port { port: number, protocol: Protocol::Udp };
+    world.policy("udp.x", &["dns:dns"], json!({ "loadBalancer": "random" }));
+    // Not for datagrams.
+    world.policy("tcp.x", &["dns:db"], json!({ "bandwidth": { "upload": "1MiB" } }));
+    let (specs, verdicts) = world.attach();
+    for name in ["udp.x", "tcp.x"] {
+        rules(&verdicts[name], true, "Accepted", "");
+    }
+    let policy = &specs["dns.x"].policy;
+    let udp = policy.of(number, model::Transport::Udp);
+    assert_eq!((udp.algorithm, udp.bandwidth), (Algorithm::Random, None));
+    let tcp = policy.of(number, TCP);
+    assert_eq!((tcp.algorithm, tcp.bandwidth.is_some()), (Algorithm::default(), true));
 }
 
 #[test]
@@ -243,6 +285,49 @@ fn targets_that_are_not_there() {
 }
 
 #[test]
+fn a_policy_of_a_service_without_requests_says_so() {
+    let mut world = World::new(&["plain.x", "headless.x", "taken.x"]);
+    world.specs[1].addresses.clear();
+    let spec = || json!({ "loadBalancer": "random" });
+    world.policy("plain.x", &["plain"], spec());
+    world.policy("alone.x", &["headless"], spec());
+    world.policy("both.x", &["plain:db", "headless:db"], spec());
+    world.policy("lost.x", &["taken"], spec());
+    let yes = |ruling: &Ruling| assert_eq!((ruling.holds, ruling.reason), (true, "Programmed"));
+    #[track_caller]
+    fn no(ruling: &Ruling, part: &str) {
+        assert_eq!((ruling.holds, ruling.reason), (false, "NoTraffic"));
+        assert!(ruling.message.contains(part), "{}", ruling.message);
+    }
+    let now = programmed(&world, &["taken.x"]);
+    yes(&now["plain"]);
+    no(&now["alone"], "headless.x has no virtual address");
+    no(&now["both"], "it is in force for its other targets");
+    no(&now["lost"], "the mesh leaves taken.x out: why");
+    yes(&programmed(&world, &[])["lost"]);
+    // A route, or a mirror, leads there.
+    let to = json!({ "name": "headless", "port": 80 });
+    let mirror = json!({ "type": "RequestMirror", "requestMirror": { "backendRef": to } });
+    for rule in [
+        json!({ "backendRefs": [to] }),
+        json!({ "backendRefs": [{ "name": "plain", "port": 80 }], "filters": [mirror] }),
+    ] {
+        world.objects.retain(|object| object.kind == Kind::MeshPolicy);
+        world.object(
+            Kind::HttpRoute,
+            "route.x",
+            json!({
+                "parentRefs": [{ "group": "", "kind": "Service", "name": "plain", "port": 80 }],
+                "rules": [rule],
+            }),
+        );
+        let now = programmed(&world, &[]);
+        yes(&now["alone"]);
+        yes(&now["both"]);
+    }
+}
+
+#[test]
 fn a_wrong_spec_changes_nothing() {
     let mut world = World::new(&["a.x"]);
     let wrong = json!({
@@ -274,6 +359,83 @@ fn a_wrong_spec_changes_nothing() {
 }
 
 #[test]
+fn a_spec_that_does_not_fit_its_target_changes_nothing() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    let limit = |requests: u32| json!({ "requests": requests });
+    let db = json!([{ "name": "a", "sectionName": "db" }]);
+    world.policy("own.x", &["a:db"], json!({ "rateLimit": limit(100) }));
+    let limits = |world: &mut World| {
+        let (specs, verdicts) = world.attach();
+        let of = |service: &str| {
+            let policy = Arc::clone(&specs[service].policy);
+            policy.of(DB, TCP).rate_limits.first().map(|one| one.requests)
+        };
+        (of("a.x"), of("b.x"), verdicts["own.x"].clone())
+    };
+    assert_eq!(limits(&mut world).0, Some(100));
+    // Whole: not even for targets that it would fit.
+    world.change(
+        "own.x",
+        json!({
+            "targetRefs": [{ "name": "b" }, db[0]],
+            "rateLimit": limit(200),
+            "timeout": { "request": "5s" },
+        }),
+    );
+    for _ in 0..2 {
+        let (a, b, verdict) = limits(&mut world);
+        assert_eq!((a, b), (Some(100), None));
+        rules(&verdict, false, "Invalid", "for port `db` of Service `a`: spec.timeout.request: ");
+        rules(&verdict, false, "Invalid", "generation 1 goes on serving");
+        // The next run knows it too.
+        let kept = serde_json::to_string(&world.memory).unwrap();
+        world.memory = serde_json::from_str(&kept).unwrap();
+    }
+    world.change("own.x", json!({ "targetRefs": db, "rateLimit": limit(300) }));
+    let (a, _, verdict) = limits(&mut world);
+    assert_eq!(a, Some(300));
+    rules(&verdict, true, "Accepted", "");
+}
+
+#[test]
+fn a_target_that_changes_takes_nothing_from_its_policy() {
+    let mut world = World::new(&["a.x"]);
+    let both = json!({ "rateLimit": { "requests": 100 }, "timeout": { "request": "5s" } });
+    world.policy("own.x", &["a"], both);
+    rules(&world.attach().1["own.x"], true, "Accepted", "");
+    // As by `appProtocol: tcp`.
+    world.specs[0].ports[0].protocol = Protocol::Tcp;
+    let (specs, verdicts) = world.attach();
+    assert_eq!(specs["a.x"].policy.rate_limits[0].requests, 100);
+    rules(&verdicts["own.x"], false, "Invalid", "what can be held of it goes on serving");
+    // An agent that never saw it fit has none.
+    world.memory = Memory::default();
+    let (specs, verdicts) = world.attach();
+    assert!(specs["a.x"].policy.rate_limits.is_empty());
+    rules(&verdicts["own.x"], false, "Invalid", "speaks HTTP");
+}
+
+#[test]
+fn what_is_wrong_below_does_not_count_against_what_stands_over_it() {
+    let mut world = World::new(&["a.x"]);
+    world.policy("own.x", &["a"], json!({ "failover": { "max": "20s" } }));
+    world.policy("port.x", &["a:db"], json!({ "failover": { "base": "15s" } }));
+    world.attach();
+    // With a longest exile of 5 s neither this nor the port's would make sense.
+    world.change(
+        "own.x",
+        json!({
+            "targetRefs": [{ "name": "a" }], "failover": { "base": "10s", "max": "5s" },
+        }),
+    );
+    let (specs, verdicts) = world.attach();
+    rules(&verdicts["own.x"], false, "Invalid", "generation 1 goes on serving");
+    rules(&verdicts["port.x"], true, "Accepted", "");
+    let failover = &specs["a.x"].policy.of(DB, TCP).failover;
+    assert_eq!((failover.base.as_secs(), failover.max.as_secs()), (15, 20));
+}
+
+#[test]
 fn what_the_ports_cannot_keep_is_refused() {
     let mut world = World::new(&["a.x"]);
     world.policy("own.x", &["a:db"], json!({ "timeout": { "request": "5s" } }));
@@ -282,6 +444,49 @@ fn what_the_ports_cannot_keep_is_refused() {
     rules(&verdicts["own.x"], false, "Invalid", "speaks HTTP");
     rules(&verdicts["kind.x"], false, "Invalid", "spec.targetRefs[0]");
     assert_eq!(*specs["a.x"].policy, world.defaults.model());
+}
+
+#[test]
+fn a_part_of_a_section_is_judged_over_what_stands_under_it() {
+    let mut world = World::new(&["a.x", "b.x"]);
+    world.policy("default.x", &[], json!({
+        "healthCheck": { "http": { "path": "/ready" } }, "retry": { "backoff": { "max": "10s" } },
+    }));
+    world.policy(
+        "own.x",
+        &["a"],
+        json!({
+            "healthCheck": { "interval": "1s" },
+            "retry": { "backoff": { "base": "5s" } },
+            "failover": { "max": "10m" },
+        }),
+    );
+    // Longer than the longest by itself, but not than its Service's.
+    world.policy("port.x", &["a:db"], json!({ "failover": { "base": "6m" } }));
+    let (specs, verdicts) = world.attach();
+    for name in ["default.x", "own.x", "port.x"] {
+        rules(&verdicts[name], true, "Accepted", "");
+    }
+    let policy = &specs["a.x"].policy;
+    let check = policy.health_check.as_ref().unwrap();
+    assert_eq!(check.interval.as_secs(), 1);
+    assert!(matches!(&check.probe, model::Probe::Http { path, .. } if path == "/ready"));
+    assert_eq!(policy.retry.backoff.base.as_secs(), 5);
+    assert_eq!(policy.of(DB, TCP).failover.base.as_secs(), 360);
+    // The other way round: fine by itself, not over its Service's.
+    world.change(
+        "own.x",
+        json!({
+            "targetRefs": [{ "name": "a" }], "failover": { "base": "1s", "max": "3s" },
+        }),
+    );
+    world.memory = Memory::default();
+    let (specs, verdicts) = world.attach();
+    rules(&verdicts["port.x"], false, "Invalid", "spec.failover.base: ");
+    assert_eq!(specs["a.x"].policy.of(DB, TCP).failover.base.as_secs(), 1);
+    // A default has nothing but the file's under it.
+    world.change("default.x", json!({ "healthCheck": { "interval": "1s" } }));
+    rules(&world.attach().1["default.x"], false, "Invalid", "doesn't say how to ask");
 }
 
 proptest! {
@@ -326,7 +531,7 @@ proptest! {
             let found = |policy: &model::Policy| policy.rate_limits.first().map(|one| one.requests);
             prop_assert_eq!(found(policy), own);
             let port = if service == "a.x" { oldest(Some("a:db")).or(own) } else { own };
-            prop_assert_eq!(found(policy.of(DB)), port);
+            prop_assert_eq!(found(policy.of(DB, TCP)), port);
         }
     }
 }

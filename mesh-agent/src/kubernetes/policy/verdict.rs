@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object::Object;
+use crate::model::ServiceName;
 
 /// One condition's status, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +26,17 @@ pub struct Verdict {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    Policy(Ruling),
+    Policy(Standing),
     /// One for each parent that is ours; a route may have others.
     Route(Vec<Parent>),
+}
+
+/// What a policy is to its targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    pub accepted: Ruling,
+    /// Those that it holds for, all or a port of each; not of a default.
+    pub services: Vec<ServiceName>,
 }
 
 /// What a route is to one of its parents.

@@ -7,11 +7,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, Kind, Memory, Object, ReferenceGrant, Ruling, Verdict, attach};
+use super::{Cluster, Kind, Memory, Object, Outcome, ReferenceGrant, Ruling, Verdict, attach};
 use crate::{
     config::PolicyBlock,
     kubernetes::{Change, Key, Service},
-    model::{Kubernetes, ServiceSpec},
+    model::{Filter, Kubernetes, Route, ServiceName, ServiceSpec},
 };
 
 /// Stands in the cluster's state.
@@ -21,8 +21,10 @@ pub struct Policies {
     grants: BTreeMap<Key, Arc<ReferenceGrant>>,
     memory: Memory,
     verdicts: Vec<Verdict>,
+    /// Services whose clients are left alone, and that no route leads to.
+    unvisited: HashSet<ServiceName>,
     /// Whether what they are about is in force here; in words why not.
-    in_force: Option<Result<(), String>>,
+    in_force: Option<Result<LeftOut, String>>,
 }
 
 /// The same, for the next run.
@@ -33,6 +35,9 @@ pub struct Kept {
     grants: Vec<Arc<ReferenceGrant>>,
     memory: Memory,
 }
+
+/// Services of the cluster that aren't served, each with the reason in words.
+pub type LeftOut = BTreeMap<ServiceName, String>;
 
 /// What a change means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,31 +121,56 @@ impl Policies {
             defaults: &defaults,
         };
         self.verdicts = attach(specs, &cluster, &mut self.memory);
+        self.unvisited = unvisited(specs);
         self.in_force = None;
     }
 
     /// What was attached is in force, or why it isn't.
-    pub fn applied(&mut self, outcome: Result<(), String>) {
+    pub fn applied(&mut self, outcome: Result<LeftOut, String>) {
         self.in_force = Some(outcome);
     }
 
     /// Each verdict, with its resource as it stands, and whether it is in force.
     /// Empty until that is known.
-    pub fn told(&self) -> (Vec<(Verdict, Arc<Object>)>, Ruling) {
-        let programmed = match &self.in_force {
-            None => return (Vec::new(), Ruling::no("Pending", "")),
-            Some(Ok(())) => {
-                Ruling::yes("Programmed", "the agent that writes this has put it into force")
-            }
-            Some(Err(error)) => Ruling::no("Pending", error.clone()),
+    pub fn told(&self) -> Vec<(Verdict, Arc<Object>, Ruling)> {
+        let Some(in_force) = &self.in_force else { return Vec::new() };
+        let programmed = |verdict: &Verdict| match in_force {
+            Ok(left_out) => self.programmed(verdict, left_out),
+            Err(error) => Ruling::no("Pending", error.clone()),
         };
         let current = |verdict: &Verdict| {
             let place = (verdict.object.kind, verdict.object.key.clone());
             let object = self.objects.get(&place)?;
             // Of another one by the same name, nothing is known yet.
-            (object.uid == verdict.object.uid).then(|| (verdict.clone(), Arc::clone(object)))
+            (object.uid == verdict.object.uid)
+                .then(|| (verdict.clone(), Arc::clone(object), programmed(verdict)))
         };
-        (self.verdicts.iter().filter_map(current).collect(), programmed)
+        self.verdicts.iter().filter_map(current).collect()
+    }
+
+    fn programmed(&self, verdict: &Verdict, left_out: &LeftOut) -> Ruling {
+        let services = match &verdict.outcome {
+            Outcome::Policy(standing) => &standing.services[..],
+            Outcome::Route(_) => &[],
+        };
+        let idle = |service: &ServiceName| match left_out.get(service) {
+            Some(why) => Some(format!("the mesh leaves {service} out: {why}")),
+            None => self.unvisited.contains(service).then(|| {
+                format!(
+                    "{service} has no virtual address, so its clients' connections are left \
+                     alone, and no route leads to it"
+                )
+            }),
+        };
+        let mut words: Vec<String> = services.iter().filter_map(idle).collect();
+        if words.is_empty() {
+            let message = "the agent that writes this has put it into force";
+            return Ruling::yes("Programmed", message);
+        }
+        if words.len() < services.len() {
+            words.push("it is in force for its other targets".to_owned());
+        }
+        Ruling::no("NoTraffic", words.join("\n"))
     }
 
     pub fn kept(&self) -> Kept {
@@ -150,6 +180,26 @@ impl Policies {
             memory: self.memory.clone(),
         }
     }
+}
+
+/// Those that nobody's request comes to: without a virtual address (headless, or
+/// another name's alias), and without a route that leads to them.
+fn unvisited(specs: &[ServiceSpec]) -> HashSet<ServiceName> {
+    let routes = specs.iter().flat_map(|spec| &spec.routes);
+    let visited: HashSet<&ServiceName> = routes.flat_map(leads_to).collect();
+    let hidden = specs.iter().filter(|spec| spec.addresses.is_empty());
+    let hidden = hidden.filter(|spec| !visited.contains(&spec.name));
+    hidden.map(|spec| spec.name.clone()).collect()
+}
+
+/// The services that get requests of a route, or copies of them.
+fn leads_to(route: &Route) -> impl Iterator<Item = &ServiceName> {
+    let filters = route.backends.iter().flat_map(|backend| &backend.filters);
+    let mirrors = route.filters.iter().chain(filters).filter_map(|filter| match filter {
+        Filter::Mirror(mirror) => mirror.service.as_ref(),
+        _ => None,
+    });
+    route.backends.iter().filter_map(|backend| backend.service.as_ref()).chain(mirrors)
 }
 
 impl From<Kept> for Policies {

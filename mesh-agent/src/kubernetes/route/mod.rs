@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::policy::{
     Kind, Memory, Object, Outcome, Parent, ReferenceGrant, Ruling, Subjects, Verdict,
 };
-use crate::model::{Filter, Retry, Route};
+use crate::model::{Filter, Retry, Route, Transport};
 use backend::Scope;
 use parent::{Held, Place};
 use rule::Rule;
@@ -156,7 +156,7 @@ fn routes(
     for (rule, route) in rules.iter().zip(resolved) {
         let mut alike: Vec<(Option<Retry>, Vec<NonZeroU16>)> = Vec::new();
         for &port in &place.ports {
-            let retry = rule.attempts(&policy.of(port).retry);
+            let retry = rule.attempts(&policy.of(port, Transport::Tcp).retry);
             match alike.iter_mut().find(|(other, _)| *other == retry) {
                 Some((_, ports)) => ports.push(port),
                 None => alike.push((retry, vec![port])),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::CONTROLLER;
-use crate::kubernetes::policy::{Object, Outcome, Parent, Ruling, Verdict};
+use crate::kubernetes::policy::{Object, Outcome, Parent, Ruling, Standing, Verdict};
 
 /// The `status` to put in place of what stands; `None` where that says the
 /// same. `now` is RFC 3339; `programmed` whether this agent carries it out.
@@ -11,7 +11,7 @@ pub fn wanted(verdict: &Verdict, object: &Object, programmed: &Ruling, now: &str
     // Of the spec that was judged, not of a newer one.
     let generation = verdict.object.generation;
     let status = match &verdict.outcome {
-        Outcome::Policy(accepted) => {
+        Outcome::Policy(Standing { accepted, .. }) => {
             let before = &object.status["conditions"];
             let conditions = conditions(
                 &[("Accepted", accepted), ("Programmed", &self::programmed(accepted, programmed))],

@@ -22,7 +22,8 @@ fn done() -> Ruling {
 
 fn policy(accepted: Ruling, status: Value) -> Option<Value> {
     let object = object(Kind::MeshPolicy, status);
-    let verdict = Verdict { object: Arc::clone(&object), outcome: Outcome::Policy(accepted) };
+    let outcome = Outcome::Policy(Standing { accepted, services: Vec::new() });
+    let verdict = Verdict { object: Arc::clone(&object), outcome };
     wanted(&verdict, &object, &done(), "2026-02-02T00:00:00Z")
 }
 

@@ -51,7 +51,7 @@ pub fn event(verdict: &Verdict, object: &Object, now: &str) -> Option<Value> {
 
 fn refused(outcome: &Outcome) -> Vec<&Ruling> {
     let all: Vec<&Ruling> = match outcome {
-        Outcome::Policy(ruling) => vec![ruling],
+        Outcome::Policy(standing) => vec![&standing.accepted],
         Outcome::Route(parents) => {
             parents.iter().flat_map(|one| [&one.accepted, &one.resolved_refs]).collect()
         }

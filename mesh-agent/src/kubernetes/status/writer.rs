@@ -61,10 +61,10 @@ async fn round(
     if !is_ours() {
         return Ok(());
     }
-    let (verdicts, programmed) = cluster.verdicts();
+    let verdicts = cluster.verdicts();
     let client = cluster.client();
     let mut failed = Ok(());
-    for (verdict, object) in verdicts {
+    for (verdict, object, programmed) in verdicts {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let Some(status) = wanted(&verdict, &object, &programmed, &now) else { continue };
         if stop.is_cancelled() || !is_ours() {
