@@ -23,9 +23,8 @@ pub fn wanted(verdict: &Verdict, object: &Object, programmed: &Ruling, now: &str
         }
         Outcome::Route(parents) => {
             let before = object.status["parents"].as_array();
-            let others = before.into_iter().flatten().filter(|entry| !is_ours(entry));
-            let mut all: Vec<Value> = others.cloned().collect();
-            all.extend(parents.iter().map(|one| parent(one, before, generation, now)));
+            let ours = parents.iter().map(|one| parent(one, before, generation, now));
+            let all = in_place(before, ours.collect());
             if all.is_empty() && before.is_none_or(Vec::is_empty) {
                 return None;
             }
@@ -41,6 +40,22 @@ fn programmed(accepted: &Ruling, programmed: &Ruling) -> Ruling {
         true => programmed.clone(),
         false => Ruling::no("Invalid", "it is not accepted, or not by all of its targets"),
     }
+}
+
+/// Entries with ours among them where they were: two controllers that each put
+/// their own last would write for ever.
+fn in_place(before: Option<&Vec<Value>>, mut ours: Vec<Value>) -> Vec<Value> {
+    let mut all = Vec::new();
+    for entry in before.into_iter().flatten() {
+        if !is_ours(entry) {
+            all.push(entry.clone());
+            continue;
+        }
+        let same = |one: &Value| one["parentRef"] == entry["parentRef"];
+        all.extend(ours.iter().position(same).map(|index| ours.remove(index)));
+    }
+    all.extend(ours);
+    all
 }
 
 fn is_ours(entry: &Value) -> bool {
@@ -91,12 +106,15 @@ fn conditions(
 /// As much as an API server takes.
 const LONGEST: usize = 4096;
 
-/// `longest` bytes of UTF-8 at most, and the sign that says so.
+/// `longest` bytes of UTF-8 at most, with the sign that says that there was more.
 pub(super) fn shortened(message: &str, longest: usize) -> String {
-    match message.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
+    if message.len() <= longest {
+        return message.to_owned();
     }
+    const MORE: &str = "…";
+    let room = longest.saturating_sub(MORE.len());
+    let end = (0..=room).rev().find(|&at| message.is_char_boundary(at));
+    format!("{}{MORE}", &message[..end.unwrap_or(0)])
 }
 
 /// Whether `status` holds all that is wanted; other fields are others'.

@@ -93,3 +93,23 @@ fn other_controllers_parents_stay() {
     assert_eq!(told(Vec::new(), &object), None);
     assert_eq!(told(Vec::new(), &self::object(Kind::HttpRoute, Value::Null)), None);
 }
+
+#[test]
+fn entries_keep_their_places() {
+    let entry = |name: &str, controller: &str| json!({ "parentRef": { "name": name }, "controllerName": controller, "conditions": [] });
+    let (one, theirs, other) =
+        (entry("one", CONTROLLER), entry("gateway", "example.org/it"), entry("two", CONTROLLER));
+    let before = vec![one.clone(), theirs.clone()];
+    let all = in_place(Some(&before), vec![other.clone(), one.clone()]);
+    assert_eq!(all, [one, theirs.clone(), other.clone()]);
+    assert_eq!(in_place(Some(&before), vec![other.clone()]), [theirs, other.clone()]);
+    assert_eq!(in_place(None, vec![other.clone()]), [other]);
+}
+
+#[test]
+fn long_messages_are_cut_between_characters() {
+    assert_eq!(shortened("abcdef", 6), "abcdef");
+    assert_eq!(shortened("abcdefg", 6), "abc…");
+    assert_eq!(shortened("äöüß", 7), "äö…");
+    assert!((0..9).all(|longest| shortened("äöüß", longest).len() <= longest.max(3)));
+}
