@@ -265,3 +265,7 @@ impl<S> Follower<S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
