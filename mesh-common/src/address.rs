@@ -45,6 +45,19 @@ impl Address {
         u16::from_be(self.port_be)
     }
 
+    /// Whether it never leaves its namespace.
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        if self.is_v4() {
+            self.v4_be().to_ne_bytes()[0] == 127
+        } else {
+            self.ip_be[0] == 0
+                && self.ip_be[1] == 0
+                && self.ip_be[2] == 0
+                && self.ip_be[3] == 1_u32.to_be()
+        }
+    }
+
     /// The address in the form the rest of Rust uses.
     pub fn to_socket_addr(&self) -> SocketAddr {
         SocketAddr::new(self.ip(), self.port())

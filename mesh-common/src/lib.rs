@@ -13,6 +13,7 @@
 pub mod address;
 pub mod affinity;
 pub mod backend;
+pub mod bypass;
 pub mod connection;
 pub mod ejection;
 pub mod event;

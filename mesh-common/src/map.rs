@@ -2,7 +2,7 @@
 
 /// Part of the path that maps and links are pinned under. Raised with every
 /// change of a layout in this crate: maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const HEARTBEAT: &str = "HEARTBEAT";
@@ -46,9 +46,13 @@ pub const CAPTURED: &str = "CAPTURED";
 pub const UNREACHED: &str = "UNREACHED";
 /// Addresses of captured pods of this node, without a port.
 pub const NEIGHBOURS: &str = "NEIGHBOURS";
+/// Sockets whose payload goes past TCP, see [`crate::bypass`].
+pub const ENDPOINTS: &str = "ENDPOINTS";
+/// What the two ends of a bypassed connection share.
+pub const PAIRS: &str = "PAIRS";
 
 /// All of them, all pinned.
-pub const ALL: [&str; 27] = [
+pub const ALL: [&str; 29] = [
     SETTINGS,
     HEARTBEAT,
     FRONTENDS,
@@ -76,6 +80,8 @@ pub const ALL: [&str; 27] = [
     CAPTURED,
     UNREACHED,
     NEIGHBOURS,
+    ENDPOINTS,
+    PAIRS,
 ];
 
 /// Capacities. Hash maps are allocated as they fill, except the LRU ones.
@@ -103,6 +109,8 @@ pub mod capacity {
     pub const CAPTURED: usize = 4_096;
     pub const UNREACHED: usize = 16_384;
     pub const NEIGHBOURS: usize = CAPTURED * 4;
+    pub const ENDPOINTS: usize = 65_536;
+    pub const PAIRS: usize = 32_768;
     /// Bytes.
     pub const EVENTS: usize = 1 << 20;
 }

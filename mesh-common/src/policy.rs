@@ -72,6 +72,8 @@ pub mod flag {
     /// Each backend has a limit of live connections that follows its response
     /// time.
     pub const ADAPTIVE: u32 = 1 << 2;
+    /// Payload may go past TCP where both ends are on this node.
+    pub const BYPASS: u32 = 1 << 3;
 }
 
 /// Bits of [`Rate::flags`].

@@ -25,6 +25,9 @@ pub struct Settings {
     /// reported. A time and not a flag, so that it ends with the agent, however
     /// that ends. 0 while nobody watches.
     pub tapped_until_ns: u64,
+    /// Where this kernel's `struct sock` counts the bytes that wait to be read.
+    /// 0 where nothing may go past TCP.
+    pub unread_at: u64,
 }
 
 impl Settings {
@@ -51,6 +54,6 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (48 + 16 * MAX_EXCLUDES, 8));
+        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (56 + 16 * MAX_EXCLUDES, 8));
     }
 }

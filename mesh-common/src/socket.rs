@@ -51,6 +51,9 @@ pub mod route {
     pub const PROXY: u8 = 1;
     /// To the agent's DNS listener.
     pub const DNS: u8 = 2;
+    /// The agent's own, to an instance: payload is to go past TCP. The agent
+    /// writes this one itself.
+    pub const UPSTREAM: u8 = 3;
 }
 
 /// Values of [`Socket::stage`]: how far the life of a TCP connection went.

@@ -65,6 +65,10 @@ fn try_decide<F: Family>(ctx: &SockAddrContext) -> Result<Reason, Reason> {
     let Some(settings) = SETTINGS.get(0) else { return Ok(Reason::NotAService) };
     let destination = F::read(ctx);
     let protocol = context::protocol(ctx);
+    // What the agent's sockets carry, it has written itself.
+    if scope::is_agents(ctx, settings) {
+        return Ok(Reason::AgentSocket);
+    }
     // A socket may connect more than once; what it was before is over.
     storage::clear(context::socket(ctx));
     if let Some(reason) = scope::left_alone(ctx, settings) {

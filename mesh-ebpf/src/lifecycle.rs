@@ -23,14 +23,14 @@ use mesh_common::{
 };
 
 use crate::{
-    backend, congestion, count, eject, log,
+    backend, bypass, congestion, count, eject,
+    ends::{client, remote},
+    log,
     maps::{CONNECTIONS, ORIGINALS, SERVICES},
     pace,
     report::{self, NO_WAKEUP, WAKE, report},
     storage, timeouts,
 };
-
-const AF_INET: u32 = 2;
 
 macro_rules! load {
     ($ctx:expr, $($field:tt)+) => {
@@ -65,6 +65,10 @@ pub fn follow(ctx: &SockOpsContext) -> u32 {
             let (client, instance) = (remote(ctx), client(ctx));
             if congestion::is_here(client) && congestion::is_here(instance) {
                 congestion::stay_inside(ctx);
+                bypass::accepted(ctx, client, instance);
+            } else if instance.is_loopback() {
+                // The agent's.
+                bypass::accepted(ctx, client, instance);
             }
             pace::accepted(ctx, sk, client, instance);
             return 1;
@@ -142,6 +146,10 @@ fn repeat_syn(ctx: &SockOpsContext, socket: &Socket) {
 fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
     socket.stage = stage::ESTABLISHED;
     let client = client(ctx);
+    bypass::connected(ctx, socket, client, remote(ctx));
+    if socket.route == route::UPSTREAM {
+        return;
+    }
     if socket.route != route::BACKEND || congestion::is_here(socket.actual) {
         congestion::stay_inside(ctx);
     }
@@ -204,16 +212,19 @@ struct Seen {
     bytes_sent: u64,
     bytes_received: u64,
     srtt_us: u32,
+    /// The client has sent something.
+    asked: bool,
 }
 
 impl Seen {
     #[inline(always)]
-    fn read(ctx: &SockOpsContext, duration_ns: u64) -> Self {
+    fn read(ctx: &SockOpsContext, duration_ns: u64, past: [u64; 2]) -> Self {
         Self {
             duration_ns,
             // The SYN counts as a byte acknowledged.
-            bytes_sent: load!(ctx, bytes_acked).saturating_sub(1),
-            bytes_received: load!(ctx, bytes_received),
+            bytes_sent: load!(ctx, bytes_acked).saturating_sub(1) + past[0],
+            bytes_received: load!(ctx, bytes_received) + past[1],
+            asked: load!(ctx, data_segs_out) > 0 || past[0] > 0,
             srtt_us: load!(ctx, srtt_us) >> 3,
         }
     }
@@ -239,9 +250,12 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     if reached == stage::CHOSEN {
         return;
     }
+    let past = bypass::closed(ctx, client(ctx), remote(ctx));
     if socket.route != route::BACKEND {
-        // The agent removes it at accept; this is for what it never accepted.
-        let _ = ORIGINALS.remove(original_key(socket, client(ctx)));
+        if socket.route != route::UPSTREAM {
+            // The agent removes it at accept; this is for what it never accepted.
+            let _ = ORIGINALS.remove(original_key(socket, client(ctx)));
+        }
         return;
     }
     let failed = reached == stage::SYN_SENT;
@@ -260,7 +274,7 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     }
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
-    let seen = Seen::read(ctx, now.saturating_sub(socket.opened_ns));
+    let seen = Seen::read(ctx, now.saturating_sub(socket.opened_ns), past);
     if report::tapped(now) {
         let client = client(ctx);
         let broken = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;
@@ -322,7 +336,7 @@ fn no_answer(
     seen: &Seen,
     answers: bool,
 ) -> Option<u16> {
-    let nothing_yet = seen.bytes_received == 0 && load!(ctx, data_segs_out) > 0;
+    let nothing_yet = seen.bytes_received == 0 && seen.asked;
     if !nothing_yet && socket.asked_ns == 0 {
         return None;
     }
@@ -361,35 +375,4 @@ fn original_key(socket: &Socket, client: Address) -> OriginalKey {
 fn cookie(ctx: &SockOpsContext) -> u64 {
     // SAFETY: any sock_ops context is valid for this helper.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
-}
-
-/// The local address, as the agent sees its peer: v4 for a v4-mapped socket.
-#[inline(always)]
-fn client(ctx: &SockOpsContext) -> Address {
-    // Both are read whatever the family: two reads in two branches are merged
-    // into one at a computed offset, which the verifier forbids.
-    let v4 = load!(ctx, local_ip4);
-    let v6 = [
-        load!(ctx, local_ip6[0]),
-        load!(ctx, local_ip6[1]),
-        load!(ctx, local_ip6[2]),
-        load!(ctx, local_ip6[3]),
-    ];
-    let port_be = (load!(ctx, local_port) as u16).to_be();
-    if load!(ctx, family) == AF_INET { Address::v4(v4, port_be) } else { Address::v6(v6, port_be) }
-}
-
-/// The other end's address, in the same form.
-#[inline(always)]
-fn remote(ctx: &SockOpsContext) -> Address {
-    let v4 = load!(ctx, remote_ip4);
-    let v6 = [
-        load!(ctx, remote_ip6[0]),
-        load!(ctx, remote_ip6[1]),
-        load!(ctx, remote_ip6[2]),
-        load!(ctx, remote_ip6[3]),
-    ];
-    // The kernel hands out four bytes, of which the port is the last two.
-    let port_be = (load!(ctx, remote_port) >> 16) as u16;
-    if load!(ctx, family) == AF_INET { Address::v4(v4, port_be) } else { Address::v6(v6, port_be) }
 }

@@ -13,6 +13,7 @@ mod affinity;
 mod agent;
 mod answer;
 mod backend;
+mod bypass;
 mod client;
 mod congestion;
 mod connect;
@@ -20,6 +21,7 @@ mod context;
 mod count;
 mod dns;
 mod eject;
+mod ends;
 mod lifecycle;
 mod limit;
 mod log;
@@ -38,8 +40,8 @@ mod udp;
 mod unreached;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops},
-    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sk_msg, sock_ops, stream_verdict},
+    programs::{SkBuffContext, SkMsgContext, SockAddrContext, SockContext, SockOpsContext},
 };
 use context::{V4, V6};
 
@@ -101,6 +103,18 @@ pub fn mesh_asked(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn mesh_answered(ctx: SkBuffContext) -> i32 {
     answer::received(&ctx)
+}
+
+/// Runs for messages of bypassed sockets.
+#[sk_msg]
+pub fn mesh_bypass(ctx: SkMsgContext) -> u32 {
+    bypass::send(&ctx)
+}
+
+/// Runs for what reaches bypassed sockets by TCP.
+#[stream_verdict]
+pub fn mesh_by_tcp(_: SkBuffContext) -> u32 {
+    bypass::received()
 }
 
 /// Never attached: the agent runs it.

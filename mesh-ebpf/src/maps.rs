@@ -3,13 +3,14 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash},
     macros::btf_map,
 };
 use mesh_common::{
     address::Address,
     affinity::{Affinity, AffinityKey},
     backend::{Backend, Slot, SlotKey, TierKey},
+    bypass::{EndKey, Pair},
     connection::{Connection, Flow, FlowKey, ReverseKey},
     event::Event,
     frontend::{Frontend, FrontendKey},
@@ -113,3 +114,9 @@ pub static UNREACHED: LruHashMap<UnreachedKey, u64, { capacity::UNREACHED }> = L
 
 #[btf_map]
 pub static NEIGHBOURS: HashMap<Address, u32, { capacity::NEIGHBOURS }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+pub static ENDPOINTS: SockHash<EndKey, { capacity::ENDPOINTS }> = SockHash::new();
+
+#[btf_map]
+pub static PAIRS: HashMap<EndKey, Pair, { capacity::PAIRS }, ON_DEMAND> = HashMap::new();

@@ -13,7 +13,7 @@ use crate::{context, maps::CAPTURED};
 /// Why this socket is none of our business, where it isn't.
 #[inline(always)]
 pub fn left_alone(ctx: &SockAddrContext, settings: &Settings) -> Option<Reason> {
-    if context::mark(ctx) == settings.mark {
+    if is_agents(ctx, settings) {
         return Some(Reason::AgentSocket);
     }
     if settings.excludes > 0 && is_excluded(settings) {
@@ -24,6 +24,12 @@ pub fn left_alone(ctx: &SockAddrContext, settings: &Settings) -> Option<Reason> 
         return Some(Reason::PodNotCaptured);
     }
     None
+}
+
+/// Whether it is a socket of the agent itself.
+#[inline(always)]
+pub fn is_agents(ctx: &SockAddrContext, settings: &Settings) -> bool {
+    context::mark(ctx) == settings.mark
 }
 
 /// 1 where the current task is in a pod that isn't captured; 0 where it is

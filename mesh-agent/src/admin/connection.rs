@@ -21,6 +21,10 @@ pub struct ConnectionView {
     pub bytes_sent: Option<u64>,
     pub bytes_received: Option<u64>,
     pub rtt_us: Option<u64>,
+    /// Whether payload goes from socket to socket, past TCP (`bypass`); told of
+    /// the kernel path only.
+    #[serde(default)]
+    pub past_tcp: bool,
 }
 
 /// Whose socket it is. What the system no longer knows is empty.

@@ -198,6 +198,7 @@ pub fn connection() -> ConnectionView {
         bytes_sent: None,
         bytes_received: None,
         rtt_us: Some(85),
+        past_tcp: false,
     }
 }
 

@@ -41,6 +41,7 @@ fn kernel(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
             let client = udp.get(&live.cookie).copied();
             let client = client.unwrap_or_else(|| connection.client.to_socket_addr());
             let statistics = statistics.get(&live.cookie);
+            let [past_sent, past_received] = live.past_tcp.unwrap_or_default();
             ConnectionView {
                 path: "kernel".to_owned(),
                 client: client.to_string(),
@@ -49,9 +50,10 @@ fn kernel(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
                 original: connection.original.to_socket_addr().to_string(),
                 instance: Some(connection.backend_address.to_socket_addr().to_string()),
                 age_ms: u64::try_from(live.age.as_millis()).unwrap_or(u64::MAX),
-                bytes_sent: statistics.map(|of| of.bytes_sent),
-                bytes_received: statistics.map(|of| of.bytes_received),
+                bytes_sent: statistics.map(|of| of.bytes_sent + past_sent),
+                bytes_received: statistics.map(|of| of.bytes_received + past_received),
                 rtt_us: statistics.map(|of| of.rtt_us.into()),
+                past_tcp: live.past_tcp.is_some(),
             }
         })
         .collect()
@@ -117,6 +119,7 @@ fn proxied(agent: &Agent, clients: &Clients) -> Vec<ConnectionView> {
             bytes_sent: Some(connection.sent),
             bytes_received: Some(connection.received),
             rtt_us: None,
+            past_tcp: false,
         })
         .collect()
 }

@@ -47,8 +47,9 @@ fn live_bytes(agent: &Agent) -> LiveBytes {
         let Some(of) = statistics.get(&one.cookie) else { continue };
         let instance = one.connection.backend_address.to_socket_addr();
         let (sent, received) = bytes.entry((one.connection.with.service, instance)).or_default();
-        *sent += of.bytes_sent;
-        *received += of.bytes_received;
+        let [past_sent, past_received] = one.past_tcp.unwrap_or_default();
+        *sent += of.bytes_sent + past_sent;
+        *received += of.bytes_received + past_received;
     }
     bytes
 }

@@ -12,7 +12,8 @@ use crate::admin::{ConnectionView, Who};
 #[command(long_about = "\
 Lists the live connections of both paths: whose they are, which service was asked \
 for, and which instance serves them. Bytes and round trip of the kernel path are \
-asked from the kernel; where it doesn't tell, there is a dash.
+asked from the kernel; where it doesn't tell, there is a dash. The path \
+`bypass` is the kernel path too, past TCP.
 
 Examples:
   mesh-agent connections
@@ -40,7 +41,7 @@ pub(super) fn text(connections: &[ConnectionView]) -> String {
 fn row(connection: &ConnectionView) -> [String; 9] {
     let dash = || "–".to_owned();
     [
-        connection.path.clone(),
+        if connection.past_tcp { "bypass".to_owned() } else { connection.path.clone() },
         who(&connection.who),
         connection.client.clone(),
         connection.service.clone(),

@@ -9,12 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, links::FdLink};
 
 use super::{
     object::Object,
     pins::{Pins, remove_tree},
+    place::{self, cgroup2_mounts},
     sys,
 };
 
@@ -49,6 +50,10 @@ pub(super) const TIMING: [Hook; 2] = [
     Hook { program: "mesh_answered", name: "ingress", attach_type: 0 },
     Hook { program: "mesh_asked", name: "egress", attach_type: 1 },
 ];
+
+/// Run for what sockets of the bypass send, and what they receive by TCP; with
+/// their attach type in `include/uapi/linux/bpf.h`.
+pub(super) const BYPASS: [(&str, u32); 2] = [("mesh_bypass", 7), ("mesh_by_tcp", 5)];
 
 /// Run by the agent itself.
 pub(super) const MEND: &str = "mesh_mend";
@@ -97,6 +102,10 @@ impl Hooks {
             hooks.cgroups.push((path.clone(), id));
         }
         hooks.detach_others(pins)?;
+        if let Err(error) = follow_agent(object, cgroups) {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "nothing goes past TCP between applications and the agent");
+        }
         for outdated in pins.outdated() {
             remove_tree(&outdated, &mut Vec::new())
                 .with_context(|| format!("removing {}", outdated.display()))?;
@@ -143,6 +152,26 @@ impl Hooks {
             .flat_map(|(path, id)| self.wanted().map(move |hook| verify_one(path, *id, hook, pins)))
             .collect()
     }
+}
+
+/// Follows the agent's own sockets, as the bypass needs it, for as long as this
+/// process lives.
+fn follow_agent(object: &mut Object, cgroups: &[PathBuf]) -> anyhow::Result<()> {
+    let own = place::own_cgroup()?;
+    // Hooks above it follow them already.
+    if object.follows_agent || cgroups.iter().any(|cgroup| own.starts_with(cgroup)) {
+        return Ok(());
+    }
+    ensure!(
+        !cgroup2_mounts().contains(&own),
+        "the agent is in the root cgroup, whose sockets are all of the node's: start it in one of its own"
+    );
+    let Some(Program::SockOps(program)) = object.ebpf.program_mut("mesh_lifecycle") else {
+        bail!("the object has no program mesh_lifecycle");
+    };
+    program.attach(File::open(&own)?, CgroupAttachMode::Single)?;
+    object.follows_agent = true;
+    Ok(())
 }
 
 fn verify_one(cgroup: &Path, id: u64, hook: &Hook, pins: &Pins) -> Attached {

@@ -5,6 +5,8 @@
 //! under the same ABI version; a stop leaves everything where it is; only
 //! [`uninstall`] takes it away.
 
+mod btf;
+mod bypass;
 mod capture;
 mod captured_pods;
 mod concurrency;

@@ -1,11 +1,15 @@
 //! The compiled kernel programs, which the agent carries inside itself.
 
-use aya::{Ebpf, EbpfLoader, programs::Program};
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, bail};
+use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
 use mesh_common::map;
 
 use super::{
-    hooks::{HOOKS, MEND, TIMING},
+    hooks::{BYPASS, HOOKS, MEND, TIMING},
     pins::Pins,
+    sys,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mesh-ebpf.o"));
@@ -16,6 +20,11 @@ pub struct Object {
     pub(super) ebpf: Ebpf,
     /// Whether there were maps of an earlier agent.
     pub adopted: bool,
+    /// Why the programs of the bypass aren't there: few kernels are without, and
+    /// all else works on those.
+    pub(super) no_bypass: Option<anyhow::Error>,
+    /// Whether the agent's own sockets are followed.
+    pub(super) follows_agent: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +78,27 @@ impl Object {
             };
             loaded.map_err(|error| LoadError::Program { name, error })?;
         }
-        Ok(Self { ebpf, adopted })
+        let mut object = Self { ebpf, adopted, no_bypass: None, follows_agent: false };
+        object.no_bypass = object.load_bypass().err();
+        Ok(object)
+    }
+
+    /// To the map of sockets, which keeps its programs as long as it is pinned,
+    /// or one of its sockets lives: whoever is bypassed doesn't notice an agent's
+    /// end.
+    fn load_bypass(&mut self) -> anyhow::Result<()> {
+        for (name, attach_type) in BYPASS {
+            let program = self.ebpf.program_mut(name).context(name)?;
+            match program {
+                Program::SkMsg(program) => program.load().context(name)?,
+                Program::SkSkb(program) => program.load().context(name)?,
+                _ => bail!("{name} is of another type"),
+            }
+            let program = program.fd()?.try_clone()?;
+            let map = self.ebpf.map(map::ENDPOINTS).context(map::ENDPOINTS)?;
+            let Map::SockHash(map) = map else { bail!("{map:?} is no map of sockets") };
+            sys::attach_to_map(map.fd().as_fd(), program.as_fd(), attach_type).context(name)?;
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,16 @@
 //! The original destinations that the hooks wrote down.
 
-use std::{net::SocketAddr, os::fd::AsFd};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+};
 
 use aya::maps::MapData;
 use mesh_common::{
     address::Address,
     frontend::{TCP, UDP},
-    socket::{Original as Entry, OriginalKey},
+    socket::{Original as Entry, OriginalKey, Socket, route},
 };
 
 use super::sys;
@@ -16,6 +20,8 @@ use crate::net::{Original, OriginalDestinations};
 #[derive(Debug)]
 pub struct Originals {
     pub(super) connections: MapData,
+    /// What sockets carry for the hooks.
+    pub(super) sockets: MapData,
     pub(super) resolvers: aya::maps::HashMap<MapData, OriginalKey, Entry>,
 }
 
@@ -41,6 +47,11 @@ impl OriginalDestinations for Originals {
         // the listener's.
         let key = key(netns_cookie, SocketAddr::new(listener.ip(), client_port), UDP);
         self.resolvers.get(&key, 0).ok().map(original)
+    }
+
+    fn take_past_tcp(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let carried = Socket { route: route::UPSTREAM, ..Socket::default() };
+        sys::put(self.sockets.fd().as_fd(), &socket.as_raw_fd(), &carried)
     }
 }
 

@@ -58,6 +58,15 @@ pub fn cgroup2_mounts() -> Vec<PathBuf> {
     mounts.lines().filter_map(mount).collect()
 }
 
+/// The cgroup of this process.
+pub(super) fn own_cgroup() -> anyhow::Result<PathBuf> {
+    let mine = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
+    let below = (mine.lines().find_map(|line| line.strip_prefix("0::/")))
+        .context("this process is in no cgroup v2")?;
+    let mount = cgroup2_mounts().into_iter().next().context("no cgroup v2 is mounted")?;
+    Ok(if below.is_empty() { mount } else { mount.join(below) })
+}
+
 /// How many cgroups are looked at at once.
 const LISTED: usize = 8192;
 

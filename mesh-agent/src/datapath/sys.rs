@@ -11,10 +11,12 @@ use std::{
 };
 
 const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const PROG_TEST_RUN: libc::c_long = 10;
+const PROG_ATTACH: libc::c_long = 8;
 const LINK_UPDATE: libc::c_long = 29;
 
 /// Calls `bpf(command, attributes)`.
@@ -44,6 +46,60 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let fd = unsafe { bpf(OBJ_GET, &mut attributes) }?;
     // SAFETY: the kernel just gave us this descriptor; nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Puts a value into a map.
+pub(super) fn put<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &V,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        map: u32,
+        zero: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let (key, value) = (std::ptr::from_ref(key) as u64, std::ptr::from_ref(value) as u64);
+    let mut attributes = Attributes { map: map.as_raw_fd() as u32, zero: 0, key, value, flags: 0 };
+    // SAFETY: the attributes of BPF_MAP_UPDATE_ELEM; the map's key and value have
+    // these types, which the caller took from mesh_common as the map's did.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+}
+
+/// Makes `program` the one that sees what the sockets of a map send or receive.
+pub(super) fn attach_to_map(
+    map: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        target: u32,
+        program: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let mut attributes = Attributes {
+        target: map.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        attach_type,
+        flags: 0,
+    };
+    // SAFETY: the attributes of BPF_PROG_ATTACH.
+    unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(drop)
+}
+
+/// How many bytes wait to be read from a socket, as applications are told.
+pub(super) fn bytes_waiting(socket: &impl AsFd) -> io::Result<i32> {
+    let mut waiting = 0;
+    // SAFETY: FIONREAD writes one int, into this one.
+    let result = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, std::ptr::from_mut(&mut waiting))
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(waiting) }
 }
 
 /// Replaces the program inside a link, without a moment in which none is attached.

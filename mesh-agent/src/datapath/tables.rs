@@ -1,5 +1,6 @@
 //! The maps themselves: carrying out plans, and reading counters.
 
+mod bypass;
 mod counters;
 mod ejected;
 mod standing;
@@ -35,6 +36,7 @@ use mesh_common::{
 };
 
 use super::{
+    bypass::Bypass,
     contents::Contents,
     events::Events,
     heartbeat::Heartbeat,
@@ -64,6 +66,7 @@ pub struct Tables {
     selective: Selective,
     /// Until when the hooks report connections, by the kernel's clock.
     tapped_until_ns: u64,
+    bypass: Bypass,
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     slots: HashMap<MapData, SlotKey, Slot>,
     backends: HashMap<MapData, u32, Backend>,
@@ -109,6 +112,7 @@ impl Tables {
             settings: take_map!(object, map::SETTINGS, Array<_, _>),
             selective: Selective::default(),
             tapped_until_ns: 0,
+            bypass: Bypass::open(object)?,
             frontends: take_map!(object, map::FRONTENDS, HashMap<_, _, _>),
             slots: take_map!(object, map::SLOTS, HashMap<_, _, _>),
             backends: take_map!(object, map::BACKENDS, HashMap<_, _, _>),
@@ -129,16 +133,21 @@ impl Tables {
             retired: VecDeque::new(),
         };
         tables.planner = Planner::new(tables.read()?);
-        tables.selective =
-            tables.settings.get(&0, 0).context("reading the settings map")?.selective;
+        let before = tables.settings.get(&0, 0).context("reading the settings map")?;
+        tables.selective = before.selective;
+        tables.bypass.found(before.unread_at);
         let connections = match object.ebpf.take_map(map::ORIGINALS) {
             Some(Map::HashMap(data)) => data,
             other => return Err(anyhow!("{} is no hash map but {other:?}", map::ORIGINALS)),
         };
+        let sockets = match object.ebpf.take_map(map::SOCKETS) {
+            Some(Map::SkStorage(data)) => data,
+            other => return Err(anyhow!("{} is no socket storage but {other:?}", map::SOCKETS)),
+        };
         let resolvers = take_map!(object, map::RESOLVERS, HashMap<_, OriginalKey, Original>);
         let heartbeat = Heartbeat(take_map!(object, map::HEARTBEAT, Array<_, u64>));
         let events = Events::new(take_map!(object, map::EVENTS, RingBuf<_>))?;
-        Ok((tables, Originals { connections, resolvers }, heartbeat, events))
+        Ok((tables, Originals { connections, sockets, resolvers }, heartbeat, events))
     }
 
     /// Tells the hooks what the configuration says about them.
@@ -156,6 +165,7 @@ impl Tables {
             log_level: log_level as u32,
             selective: self.selective,
             tapped_until_ns: self.tapped_until_ns,
+            unread_at: self.bypass.unread_at(),
             ..KernelSettings::default()
         };
         if capture.exclude.len() > MAX_EXCLUDES {
@@ -203,6 +213,9 @@ impl Tables {
             }
         }
         self.planner.done(change);
+        if let Err(error) = self.start_bypass(&operations) {
+            tracing::warn!(error = format!("{error:#}"), "`bypass` isn't on: all goes by TCP");
+        }
         Ok(Sync { generation: snapshot.generation, operations: operations.len() })
     }
 
@@ -321,6 +334,7 @@ impl Tables {
             packet[4..8].copy_from_slice(&connection.with.service.to_ne_bytes());
             packet[8..].copy_from_slice(&1u64.to_ne_bytes());
             sys::run(self.mend.as_fd(), &packet).context("running mesh_mend")?;
+            self.bypass.forget(connection);
             count += 1;
         }
         Ok(count)

@@ -27,6 +27,8 @@ pub struct Policy {
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     pub connections: ConnectionLimits,
     pub timeouts: Timeouts,
+    /// Between two captured pods of this node payload may go past TCP.
+    pub bypass: bool,
     /// Of single ports, where it isn't this one.
     pub ports: BTreeMap<(NonZeroU16, Transport), Arc<Policy>>,
 }

@@ -3,7 +3,7 @@
 //! A trait, because the proxy asks and the datapath knows, and neither may
 //! import the other.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr, os::fd::BorrowedFd};
 
 /// The original destination of a redirected socket, and whose socket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub struct Original {
     pub pid: u32,
 }
 
-/// Knows the original destinations of redirected sockets.
+/// What is asked of the hooks: above all, the original destinations of
+/// redirected sockets.
 pub trait OriginalDestinations: Send + Sync + std::fmt::Debug {
     /// Of a TCP connection just accepted from `client` in this namespace.
     /// Answers once for each connection.
@@ -28,4 +29,10 @@ pub trait OriginalDestinations: Send + Sync + std::fmt::Debug {
         listener: SocketAddr,
         client_port: u16,
     ) -> Option<Original>;
+
+    /// Has the payload of a socket that is to be connected go past TCP, where it
+    /// leads to a captured pod of this node.
+    fn take_past_tcp(&self, _socket: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
 }

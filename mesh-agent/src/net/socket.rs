@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -85,7 +85,18 @@ pub async fn connect_tcp(
     address: SocketAddr,
     options: SocketOptions,
 ) -> io::Result<TcpStream> {
+    connect_tcp_with(namespace, address, options, |_| ()).await
+}
+
+/// [`connect_tcp`] by a socket that something is done to first.
+pub async fn connect_tcp_with(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: SocketOptions,
+    prepare: impl FnOnce(BorrowedFd<'_>),
+) -> io::Result<TcpStream> {
     let socket = namespace.run(|| open(address, Type::STREAM, options))??;
+    prepare(socket.as_fd());
     let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

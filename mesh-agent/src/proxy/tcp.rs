@@ -144,12 +144,15 @@ async fn pump(
     }
     let mut left = early;
     let mut window = SMALL;
+    // What came past TCP can't be spliced.
+    let splices = !connection.port().policy.bypass;
     loop {
         write_all(to, &left).await?;
         left = Vec::new();
         consume_budget().await;
         from.readable().await?;
         if window == LARGE
+            && splices
             && !pacer.is_limited()
             && let Some(mut pipe) = connection.worker.pipes.lend()
         {

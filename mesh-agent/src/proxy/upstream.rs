@@ -94,7 +94,15 @@ pub(super) async fn connect(
         }
     };
     let started = Instant::now();
-    let connecting = net::connect_tcp(&connection.space.namespace, address, worker.socket);
+    let namespace = &connection.space.namespace;
+    let connecting = net::connect_tcp_with(namespace, address, worker.socket, |socket| {
+        // Failing, all goes by TCP.
+        if port.policy.bypass
+            && let Err(error) = worker.originals.take_past_tcp(socket)
+        {
+            tracing::debug!(%error, "not past TCP");
+        }
+    });
     let error = match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => {
             let took = started.elapsed();

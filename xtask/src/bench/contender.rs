@@ -12,8 +12,12 @@ pub enum Contender {
     Kernel,
     /// Our kernel path between two captured pods of one node.
     Node,
+    /// The same, with payload that goes past TCP.
+    Bypass,
     /// Our agent.
     Proxy,
+    /// The same, to a captured server, with payload that goes past TCP on both sides.
+    ProxyBypass,
     /// Peers that the client calls by their own address.
     Haproxy,
     Nginx,
@@ -25,12 +29,14 @@ pub enum Contender {
 }
 
 impl Contender {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Direct,
         Self::Iptables,
         Self::Kernel,
         Self::Node,
+        Self::Bypass,
         Self::Proxy,
+        Self::ProxyBypass,
         Self::Haproxy,
         Self::Nginx,
         Self::Envoy,
@@ -45,7 +51,9 @@ impl Contender {
             Self::Iptables => "iptables",
             Self::Kernel => "kernel",
             Self::Node => "node",
+            Self::Bypass => "bypass",
             Self::Proxy => "proxy",
+            Self::ProxyBypass => "proxy-bypass",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
@@ -60,7 +68,9 @@ impl Contender {
             Self::Iptables => "kube-proxy's iptables",
             Self::Kernel => "our kernel path",
             Self::Node => "our kernel path, one node",
+            Self::Bypass => "our kernel path, one node, past TCP",
             Self::Proxy => "our proxy path",
+            Self::ProxyBypass => "our proxy path, one node, past TCP",
             Self::Haproxy => "haproxy, explicit",
             Self::Nginx => "nginx, explicit",
             Self::Envoy => "Envoy, explicit",
@@ -70,7 +80,7 @@ impl Contender {
     }
 
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Kernel | Self::Node | Self::Proxy)
+        matches!(self, Self::Kernel | Self::Node | Self::Bypass | Self::Proxy | Self::ProxyBypass)
     }
 
     /// What it needs besides this repository.

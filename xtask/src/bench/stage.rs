@@ -47,7 +47,7 @@ enum Place {
 impl Place {
     fn of(contender: Contender) -> Self {
         match contender {
-            Contender::Node => Self::Captured,
+            Contender::Node | Contender::Bypass | Contender::ProxyBypass => Self::Captured,
             Contender::Pair => Self::Sidecars,
             _ => Self::Plain,
         }
@@ -67,6 +67,8 @@ fn addresses(contender: Contender) -> Option<(Addresses, &'static str)> {
     match contender {
         Contender::Kernel => Some((Addresses { base: 10 }, "kernel")),
         Contender::Node => Some((Addresses { base: 20 }, "kernel")),
+        Contender::Bypass => Some((Addresses { base: 40 }, "kernel")),
+        Contender::ProxyBypass => Some((Addresses { base: 50 }, "proxy")),
         Contender::Proxy => Some((Addresses { base: 30 }, "proxy")),
         _ => None,
     }
@@ -129,7 +131,7 @@ impl Stage {
             if let Some((addresses, path)) = addresses(*contender) {
                 let servers = &self.server(*contender)?.addresses;
                 services.extend(
-                    Kind::ALL.map(|kind| service(contender.name(), addresses, path, kind, servers)),
+                    Kind::ALL.map(|kind| service(*contender, addresses, path, kind, servers)),
                 );
             }
         }
@@ -153,7 +155,12 @@ impl Stage {
             (server.pod.clone(), Upstream { addresses: server.addresses.clone() });
         let envoy = || peer::install::envoy().context("Envoy isn't installed");
         match contender {
-            Contender::Direct | Contender::Kernel | Contender::Node | Contender::Proxy => {}
+            Contender::Direct
+            | Contender::Kernel
+            | Contender::Node
+            | Contender::Bypass
+            | Contender::Proxy
+            | Contender::ProxyBypass => {}
             Contender::Iptables => interception::kube_proxy(&client, RULES, &upstream.addresses)?,
             Contender::Haproxy => {
                 self._peers.push(peer::haproxy::explicit(&client, &upstream, cores)?);
@@ -193,7 +200,11 @@ impl Stage {
             Contender::Haproxy | Contender::Nginx | Contender::Envoy => {
                 ("127.0.0.1".to_owned(), peer::explicit_port(kind))
             }
-            Contender::Kernel | Contender::Node | Contender::Proxy => {
+            Contender::Kernel
+            | Contender::Node
+            | Contender::Bypass
+            | Contender::Proxy
+            | Contender::ProxyBypass => {
                 let (addresses, _) = addresses(contender).context("ours has addresses")?;
                 (addresses.of(kind).to_string(), Addresses::PORT)
             }
@@ -238,7 +249,7 @@ impl Stage {
 }
 
 fn service(
-    name: &str,
+    contender: Contender,
     addresses: Addresses,
     path: &'static str,
     kind: Kind,
@@ -247,7 +258,7 @@ fn service(
     // A datagram takes the kernel path whatever is asked for.
     let path = if kind == Kind::Datagram { "kernel" } else { path };
     let number = addresses.number(kind);
-    let name = format!("{name}-{}", kind.number());
+    let name = format!("{}-{}", contender.name(), kind.number());
     let how = (kind.protocol(), path);
     let mut service = Service::new(&name, number, how, [], kind.server_port());
     // IPv4 alone, as with the peers.
@@ -255,7 +266,12 @@ fn service(
         .iter()
         .map(|address| SocketAddr::new((*address).into(), kind.server_port()))
         .collect();
-    service.to_string()
+    match contender {
+        Contender::Bypass | Contender::ProxyBypass if kind != Kind::Datagram => {
+            service.under("{bypass: true}")
+        }
+        _ => service.to_string(),
+    }
 }
 
 /// For many short connections, and the same for all pods whatever the system has.

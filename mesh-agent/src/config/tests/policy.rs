@@ -276,6 +276,7 @@ fn what_the_ports_and_the_path_cannot_keep() {
         ("bandwidth: {upload: 1MiB}", "can't be held for a `udp` port"),
         ("adaptiveConcurrency: {}", "needs answers to measure"),
         ("healthCheck: {tcp: {}}", "say which `port` to ask"),
+        ("bypass: true", "is for TCP"),
     ] {
         let problems = parse(&with(udp, "auto", policy)).expect_err(policy).to_string();
         assert!(problems.contains(message), "{problems}");
@@ -284,6 +285,23 @@ fn what_the_ports_and_the_path_cannot_keep() {
     // What the defaults say is kept by those that can.
     let defaults = format!("defaults: {{policy: {{{hash}, bandwidth: {{upload: 1MiB}}}}}}\n");
     check(&(service("").replace("{port: 80}", udp) + &defaults), &[]);
+}
+
+#[test]
+fn what_goes_past_tcp_has_no_packets() {
+    assert!(!read("").bypass && read("bypass: true").bypass);
+    wrong("bypass: true, bandwidth: {upload: 1MiB}", "bypass", "`bandwidth`, which paces packets");
+    let timed = ["loadBalancer: leastResponseTime", "adaptiveConcurrency: {}"];
+    for other in timed {
+        let with = |path: &str| {
+            let text = format!("    path: {path}\n    policy: {{bypass: true, {other}}}\n");
+            parse(&service(&text)).err().map(|problems| problems.to_string())
+        };
+        let problem = with("kernel").unwrap();
+        assert!(problem.contains("which times packets"), "{problem}");
+        // The agent takes the time of requests.
+        assert_eq!(with("proxy"), None);
+    }
 }
 
 #[test]

@@ -232,6 +232,30 @@ pub fn check_service(
         requests(&at, own, &why, reporter);
     }
     datagrams(&at, own, &protocols, reporter);
+    if own.bypass == Some(true) {
+        bypass(&at.key("bypass"), service, &own.over(defaults), reporter);
+    }
+}
+
+/// What takes packets apart needs packets.
+fn bypass(at: &At<'_>, service: &Service, whole: &Policy, reporter: &mut Reporter<'_>) {
+    let kernel = PathChoice::from(service.path) == PathChoice::Kernel;
+    let timed = whole.model().algorithm == Algorithm::LeastResponseTime;
+    let other = if on(&whole.bandwidth).is_some() {
+        "`bandwidth`, which paces packets"
+    } else if kernel && on(&whole.adaptive_concurrency).is_some() {
+        "`adaptiveConcurrency` on the kernel path, which times packets"
+    } else if kernel && timed {
+        "`leastResponseTime` on the kernel path, which times packets"
+    } else {
+        return;
+    };
+    reporter.report(
+        &at.0,
+        format!(
+            "takes payload past TCP, without packets, and can't be with {other}: remove one of them"
+        ),
+    );
 }
 
 /// Why nobody reads requests of this service.
@@ -284,6 +308,10 @@ fn datagrams(at: &At<'_>, own: &Policy, protocols: &[Protocol], reporter: &mut R
     if on(&own.adaptive_concurrency).is_some() {
         let message = "needs answers to measure, and the service's ports are all `udp`";
         reporter.report(&at.key("adaptiveConcurrency").0, message.into());
+    }
+    if own.bypass == Some(true) {
+        let message = "is for TCP, and the service's ports are all `udp`";
+        reporter.report(&at.key("bypass").0, message.into());
     }
     if on(&own.health_check).is_some_and(|check| check.port.is_none()) {
         let message = "asks by TCP, and the service's ports are all `udp`: say which `port` to ask";

@@ -31,6 +31,9 @@ pub struct LiveConnection {
     pub cookie: u64,
     pub connection: Connection,
     pub age: Duration,
+    /// Bytes that went past TCP, from the client and to it; `None` where all goes
+    /// by TCP.
+    pub past_tcp: Option<[u64; 2]>,
 }
 
 impl Tables {
@@ -98,6 +101,7 @@ impl Tables {
         (self.connections.iter().flatten())
             .map(|(cookie, connection)| LiveConnection {
                 cookie,
+                past_tcp: self.bypass.bytes(&connection),
                 connection,
                 age: Duration::from_nanos(now.saturating_sub(connection.opened_ns)),
             })

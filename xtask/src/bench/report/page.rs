@@ -71,12 +71,8 @@ fn machine(text: &mut String, results: &Results) {
 const OBSTACLES: &str = "
 ### What stands in the way where a goal is missed
 
-- **One node**: what is won there is that BBR, this machine's default, doesn't pace what stays on the
-  node ([kernel path](kernel-path.md#congestion-control)): much for streams, little for short
-  answers; where CUBIC is the default there is nothing to win. For more, a bypass of TCP between the
-  two sockets would be needed. It was built and measured; [it breaks applications](bypass.md), so it
-  isn't offered. The goals of the proxy path were set with the same bypass on both of its hops: the
-  connection alone, without any proxy, costs more than 0.27 of what a sidecar's whole path does.
+- **The proxy path beside Envoy**: the connection alone, without any proxy, costs about a quarter of
+  what a sidecar's whole path does here; the goals stem from a machine whose system calls cost less.
 - **Requests of HTTP/1.1**: four fifths of the agent's time is the kernel's, for the four system
   calls that every proxy makes for a request (read and write on both sides). The rest is mostly the
   HTTP library on the client's side: heads are parsed into maps and written anew, where haproxy and
@@ -100,6 +96,7 @@ const METHOD: &str = "
 - `direct` calls the server by one of its addresses. `kube-proxy's iptables` goes through the
   chains that kube-proxy writes, in the client's namespace. `our kernel path` leads to servers that
   nobody captures, as on another node; `one node` to captured ones. `our proxy path` is the agent.
+  `past TCP` is with [`bypass: true`](bypass.md), which isn't the default, and to captured servers.
 - Explicit peers listen on the loopback address in the client's pod. The sidecar is an Envoy in the
   client's pod to which iptables REDIRECT leads; the pair has another one in the server's pod, in
   plain text, without mTLS.

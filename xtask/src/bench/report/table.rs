@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        goal::Verdict,
+        goal::{Met, Verdict},
         result::{Comparison, Fact, Row},
         scenario::{self, Load},
     },
@@ -85,15 +85,17 @@ pub fn facts<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Table {
 
 pub fn goals(verdicts: &[Verdict]) -> Table {
     let row = |verdict: &Verdict| {
-        let measured = verdict.measured.map_or("–".to_owned(), short);
+        let number = |value: Option<f64>| value.map_or("–".to_owned(), short);
         let met = match verdict.met {
-            Some(true) => "met",
-            Some(false) => "missed",
+            Some(Met::Yes) => "met",
+            Some(Met::PastTcp) => "met past TCP",
+            Some(Met::No) => "missed",
             None => "not measured",
         };
-        vec![verdict.what.clone(), verdict.goal.clone(), measured, met.to_owned()]
+        let (measured, past_tcp) = (number(verdict.measured), number(verdict.past_tcp));
+        vec![verdict.what.clone(), verdict.goal.clone(), measured, past_tcp, met.to_owned()]
     };
-    let head = words(&["what", "goal", "measured", ""]);
+    let head = words(&["what", "goal", "measured", "past TCP", ""]);
     Table { head, rows: verdicts.iter().map(row).collect() }
 }
 

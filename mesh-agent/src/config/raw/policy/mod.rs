@@ -59,6 +59,8 @@ section! {
         connections: Connections,
         /// How long things may take.
         timeout: Timeout,
+        /// Payload between two captured pods of this node, and between them and the agent, goes from socket to socket, past TCP: nearly twice as fast. Not for applications that `splice` from sockets (docs/bypass.md). Needs a kernel that can, else all goes by TCP.
+        bypass: bool = false,
     }
 }
 
@@ -84,6 +86,7 @@ impl Policy {
             bandwidth: on(&self.bandwidth).map(Bandwidth::model),
             adaptive_concurrency: on(&self.adaptive_concurrency).map(AdaptiveConcurrency::model),
             connections: self.connections.as_ref().map_or(fallback.connections, Connections::model),
+            bypass: self.bypass.unwrap_or(fallback.bypass),
             timeouts: self.timeout.as_ref().map_or(fallback.timeouts, Timeout::model),
             ports: fallback.ports,
         }

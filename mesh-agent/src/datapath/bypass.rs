@@ -1,0 +1,123 @@
+//! Whether this kernel can take payload past TCP without breaking those who
+//! read it: [`mesh_common::bypass`].
+
+use std::{
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow, ensure};
+use aya::maps::{HashMap, MapData, SockHash};
+use mesh_common::{
+    bypass::{EndKey, Pair, end, state},
+    connection::Connection,
+    map,
+};
+
+use super::{btf::Btf, object::Object, sys};
+
+/// How long something may take from one end of a connection inside this
+/// process to the other.
+const ON_LOOPBACK: Duration = Duration::from_millis(500);
+
+/// The sockets that are past TCP, and what was found out about the kernel, once
+/// somebody wanted to know.
+pub(super) struct Bypass {
+    sockets: SockHash<MapData, EndKey>,
+    pairs: HashMap<MapData, EndKey, Pair>,
+    no_programs: Option<anyhow::Error>,
+    found: Option<u64>,
+}
+
+impl Bypass {
+    pub(super) fn open(object: &mut Object) -> anyhow::Result<Self> {
+        let mut take = |name| {
+            object.ebpf.take_map(name).ok_or_else(|| anyhow!("the object has no map {name}"))
+        };
+        let sockets = take(map::ENDPOINTS)?.try_into().context(map::ENDPOINTS)?;
+        let pairs = take(map::PAIRS)?.try_into().context(map::PAIRS)?;
+        Ok(Self { sockets, pairs, no_programs: object.no_bypass.take(), found: None })
+    }
+
+    /// What has gone past TCP, from the client and to it, so far; `None` for a
+    /// connection that stays on TCP.
+    pub(super) fn bytes(&self, connection: &Connection) -> Option<[u64; 2]> {
+        let pair = self.pairs.get(&key(connection), 0).ok()?;
+        (pair.state == state::JOINED).then_some(pair.bytes)
+    }
+
+    /// The connection ended, and no hook saw it.
+    pub(super) fn forget(&mut self, connection: &Connection) {
+        // Most have none.
+        let _ = self.pairs.remove(&key(connection));
+    }
+
+    /// An earlier agent has looked, unless this is 0.
+    pub(super) fn found(&mut self, unread_at: u64) {
+        self.found = Some(unread_at).filter(|&offset| offset > 0);
+    }
+
+    /// Where a socket counts what it has not read; 0 where nothing is to go past
+    /// TCP.
+    pub(super) fn unread_at(&self) -> u64 {
+        self.found.unwrap_or(0)
+    }
+
+    /// Finds it out, unless that was done. Whether there is something new.
+    pub(super) fn look(&mut self) -> bool {
+        if self.found.is_some() {
+            return false;
+        }
+        self.found = Some(self.ask_the_kernel().unwrap_or_else(|error| {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "`bypass` is asked for, but all goes by TCP: this kernel can't"
+            );
+            0
+        }));
+        true
+    }
+
+    fn ask_the_kernel(&mut self) -> anyhow::Result<u64> {
+        if let Some(error) = self.no_programs.take() {
+            return Err(error.context("it refuses the programs"));
+        }
+        ensure!(
+            self.counts_what_waits().context("trying it out")?,
+            "it doesn't count what waits for a socket of a map (FIONREAD), which hangs who reads by that, nginx for one; newer ones do"
+        );
+        Ok(Btf::of_this_kernel()?.offset("sock", &["sk_backlog", "rmem_alloc"])?.into())
+    }
+
+    /// Whether `FIONREAD` tells of bytes that a socket of the map got by TCP.
+    fn counts_what_waits(&mut self) -> anyhow::Result<bool> {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let mut client = TcpStream::connect(listener.local_addr()?)?;
+        let (accepted, address) = listener.accept()?;
+        // None of these can be anybody else's: no pod has this address.
+        let key = EndKey { client: address.into(), end: end::INSTANCE, ..EndKey::default() };
+        self.sockets.insert(key, accepted.as_raw_fd(), 0)?;
+        client.write_all(b"mesh")?;
+        let begun = Instant::now();
+        loop {
+            let waiting = sys::bytes_waiting(&accepted)?;
+            if waiting > 0 || begun.elapsed() > ON_LOOPBACK {
+                // It left the map as it was closed.
+                return Ok(waiting == 4);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Of what both ends of a connection of the kernel path share.
+fn key(connection: &Connection) -> EndKey {
+    EndKey {
+        client: connection.client,
+        instance: connection.backend_address,
+        end: end::BOTH,
+        ..EndKey::default()
+    }
+}

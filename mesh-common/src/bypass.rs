@@ -1,0 +1,76 @@
+//! Two sockets of one node whose payload goes from one to the other, past TCP.
+
+use crate::address::Address;
+
+/// An end of a connection that is bypassed: the key of its socket. With
+/// [`end::BOTH`] the key of what both share.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EndKey {
+    pub client: Address,
+    /// Or the agent.
+    pub instance: Address,
+    /// [`end`]
+    pub end: u32,
+    pub zero: u32,
+    /// Whose loopback addresses they are; 0 for addresses of pods.
+    pub netns: u64,
+}
+
+/// Values of [`EndKey::end`]; also indices into a [`Pair`].
+pub mod end {
+    pub const CLIENT: u32 = 0;
+    pub const INSTANCE: u32 = 1;
+    pub const BOTH: u32 = 2;
+}
+
+/// What the two ends share.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// [`state`]
+    pub state: u64,
+    /// Payload that went past TCP, from the client and from the instance.
+    pub bytes: [u64; 2],
+    /// Of that, what each has sent since somebody looked how much the other has
+    /// not read; or [`OVER`].
+    pub unlooked: [u64; 2],
+    /// The kernel's own sockets of the two ends: what they have not read is
+    /// looked at there. Nothing else is; one that is gone says nonsense, and
+    /// nobody listens to it.
+    pub sockets: [u64; 2],
+}
+
+/// Values of [`Pair::state`]. It leaves the first once, for good: either both
+/// directions are bypassed from their first byte on, or none is.
+pub mod state {
+    /// The client is there, the instance not yet.
+    pub const WAITING: u64 = 0;
+    pub const JOINED: u64 = 1;
+    /// All goes by TCP: the client was faster, or the instance isn't captured.
+    pub const TCP: u64 = 2;
+}
+
+/// How much may be unread: nothing slows down who sends past TCP, so what is
+/// more than this goes by TCP, which does. As much as TCP would take by itself.
+pub const UNREAD: u32 = 4 << 20;
+
+/// After how much it is looked at. Who asks and is answered sends less for a
+/// long time, and doesn't pay for it often.
+pub const LOOK_AFTER: u64 = 64 << 10;
+
+/// This direction goes by TCP from here on: back and forth would reorder.
+pub const OVER: u64 = u64::MAX;
+
+crate::plain_bytes!(EndKey, Pair);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_is_pinned() {
+        assert_eq!((size_of::<EndKey>(), align_of::<EndKey>()), (56, 8));
+        assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (56, 8));
+    }
+}
