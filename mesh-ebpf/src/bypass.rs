@@ -48,18 +48,26 @@ macro_rules! load {
 
 /// A connection is established, at the client's end.
 #[inline(always)]
-pub fn connected(ctx: &SockOpsContext, socket: &Socket, client: Address, other: Address) {
-    let wanted = socket.route == route::UPSTREAM
-        || backend::policy(socket.service).is_some_and(|policy| policy.flags & flag::BYPASS != 0);
+pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other: Address) {
+    let wanted = carried.route == route::UPSTREAM
+        || backend::policy(carried.service).is_some_and(|policy| policy.flags & flag::BYPASS != 0);
     // A probe is to show answers, which TCP sees.
-    if !wanted || socket.probe != 0 || unread_at().is_none() {
+    if !wanted || carried.probe != 0 || unread_at().is_none() {
         return;
     }
-    if socket.route != route::PROXY && !congestion::is_here(other) {
+    if carried.route != route::PROXY && !congestion::is_here(other) {
         return;
     }
     let mut key = both(ctx.as_ptr(), client, other);
-    let pair = Pair { sockets: [itself(ctx), 0], ..Pair::default() };
+    let socket = itself(ctx);
+    // The agent's sockets may be seen twice: by a hook on its cgroup, and by one
+    // above. The map takes a socket once.
+    // SAFETY: looked at at once.
+    let before = unsafe { PAIRS.get(key) };
+    if before.is_some_and(|before| before.sockets[0] == socket && before.sockets[1] == 0) {
+        return;
+    }
+    let pair = Pair { sockets: [socket, 0], ..Pair::default() };
     if PAIRS.insert(key, pair, 0).is_err() {
         return;
     }
