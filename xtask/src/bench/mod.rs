@@ -49,11 +49,12 @@ throughput, percentiles, CPU per request of the proxy and of the whole path, pea
 everything happens in network namespaces without a way out, and nothing is left of them.
 
 The contenders:
-  direct    no mesh: pod to pod                 haproxy  explicit, on loopback in the client's pod
-  iptables  DNAT with the rules of kube-proxy   nginx    the same
-  kernel    our kernel path, to another node    envoy    the same
-  node      our kernel path, within a node      sidecar  Envoy in the client's pod, by REDIRECT
-  proxy     our agent                           pair     one more Envoy in each server's pod
+  direct    no mesh: pod to pod                 proxy         our agent
+  iptables  DNAT with the rules of kube-proxy   proxy-bypass  our agent, past TCP (bypass: true)
+  kernel    our kernel path, to another node    haproxy       explicit, on loopback in the pod
+  node      our kernel path, within a node      nginx, envoy  the same
+  bypass    the same, past TCP (bypass: true)   sidecar       Envoy in the client's pod, REDIRECT
+                                                pair          one more Envoy in each server's pod
 
 Rounds are interleaved, and a number is the median of its rounds. Numbers mean something only on a \
 machine that does nothing else, and only as ratios within one run.
