@@ -51,6 +51,21 @@ pub mod state {
     pub const TCP: u64 = 2;
 }
 
+/// Where this kernel's sockets count their bytes: offsets into `struct sock`, and
+/// into `struct tcp_sock`, which begins with it. All 0 where nothing may go past
+/// TCP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// `sk_backlog.rmem_alloc`: what waits to be read.
+    pub unread: u32,
+    /// `write_seq`: the end of what was given to TCP.
+    pub written: u32,
+    /// `snd_una`: the end of what the other side has acknowledged.
+    pub acknowledged: u32,
+    pub zero: u32,
+}
+
 /// How much may be unread: nothing slows down who sends past TCP, so what is
 /// more than this goes by TCP, which does. As much as TCP would take by itself.
 pub const UNREAD: u32 = 4 << 20;
@@ -62,7 +77,7 @@ pub const LOOK_AFTER: u64 = 64 << 10;
 /// This direction goes by TCP from here on: back and forth would reorder.
 pub const OVER: u64 = u64::MAX;
 
-crate::plain_bytes!(EndKey, Pair);
+crate::plain_bytes!(EndKey, Pair, Counts);
 
 #[cfg(test)]
 mod tests {
@@ -72,5 +87,6 @@ mod tests {
     fn layout_is_pinned() {
         assert_eq!((size_of::<EndKey>(), align_of::<EndKey>()), (56, 8));
         assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (56, 8));
+        assert_eq!((size_of::<Counts>(), align_of::<Counts>()), (16, 4));
     }
 }

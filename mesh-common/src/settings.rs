@@ -1,6 +1,6 @@
 //! What the agent tells the hooks, and may change while they run.
 
-use crate::{exclude::Exclude, selective::Selective};
+use crate::{bypass::Counts, exclude::Exclude, selective::Selective};
 
 /// How many cgroups may be excluded.
 pub const MAX_EXCLUDES: usize = 16;
@@ -25,9 +25,8 @@ pub struct Settings {
     /// reported. A time and not a flag, so that it ends with the agent, however
     /// that ends. 0 while nobody watches.
     pub tapped_until_ns: u64,
-    /// Where this kernel's `struct sock` counts the bytes that wait to be read.
-    /// 0 where nothing may go past TCP.
-    pub unread_at: u64,
+    /// Zeros where nothing may go past TCP.
+    pub counts: Counts,
 }
 
 impl Settings {
@@ -54,6 +53,6 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (56 + 16 * MAX_EXCLUDES, 8));
+        assert_eq!((size_of::<Settings>(), align_of::<Settings>()), (64 + 16 * MAX_EXCLUDES, 8));
     }
 }

@@ -10,7 +10,9 @@
 //!
 //! Nothing can make a sender past TCP wait. So it is looked at, now and then,
 //! how much the receiver has not read, and a direction that is too far ahead goes
-//! over to TCP.
+//! over to TCP. So does one of which TCP has something under way already: who
+//! sends before the handshake ends (TCP Fast Open, or a `send` that waits for it)
+//! isn't seen here.
 
 use core::ffi::c_void;
 
@@ -25,7 +27,7 @@ use aya_ebpf::{
 };
 use mesh_common::{
     address::Address,
-    bypass::{EndKey, LOOK_AFTER, OVER, Pair, UNREAD, end, state},
+    bypass::{Counts, EndKey, LOOK_AFTER, OVER, Pair, UNREAD, end, state},
     policy::flag,
     socket::{Socket, route},
 };
@@ -52,7 +54,7 @@ pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other:
     let wanted = carried.route == route::UPSTREAM
         || backend::policy(carried.service).is_some_and(|policy| policy.flags & flag::BYPASS != 0);
     // A probe is to show answers, which TCP sees.
-    if !wanted || carried.probe != 0 || unread_at().is_none() {
+    if !wanted || carried.probe != 0 || counts().is_none() {
         return;
     }
     if carried.route != route::PROXY && !congestion::is_here(other) {
@@ -81,7 +83,7 @@ pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other:
 /// A connection is established, at the instance's end.
 #[inline(always)]
 pub fn accepted(ctx: &SockOpsContext, client: Address, instance: Address) {
-    if unread_at().is_none() {
+    if counts().is_none() {
         return;
     }
     let mut key = both(ctx.as_ptr(), client, instance);
@@ -103,7 +105,7 @@ pub fn accepted(ctx: &SockOpsContext, client: Address, instance: Address) {
 /// The client's end is closed; returns what went past TCP, both ways.
 #[inline(always)]
 pub fn closed(ctx: &SockOpsContext, client: Address, other: Address) -> [u64; 2] {
-    if unread_at().is_none() {
+    if counts().is_none() {
         return [0; 2];
     }
     let key = both(ctx.as_ptr(), client, other);
@@ -170,21 +172,28 @@ fn redirect(ctx: &SkMsgContext) -> Option<()> {
 fn stays_near(pair: *mut Pair, from: u32, size: u64) -> bool {
     // SAFETY: a live map value; both indices are below two.
     unsafe {
-        let (unlooked, bytes, receiver) = if from == end::CLIENT {
-            (&raw mut (*pair).unlooked[0], &raw mut (*pair).bytes[0], (*pair).sockets[1])
+        let [one, other] = (*pair).sockets;
+        let (unlooked, bytes, sender, receiver) = if from == end::CLIENT {
+            (&raw mut (*pair).unlooked[0], &raw mut (*pair).bytes[0], one, other)
         } else {
-            (&raw mut (*pair).unlooked[1], &raw mut (*pair).bytes[1], (*pair).sockets[0])
+            (&raw mut (*pair).unlooked[1], &raw mut (*pair).bytes[1], other, one)
         };
         let mut sent = unlooked.read_volatile();
         if sent == OVER {
             return false;
         }
-        if sent + size > LOOK_AFTER {
-            if unread(receiver).is_none_or(|unread| unread > UNREAD) {
+        let first = bytes.read_volatile() == 0;
+        let looks = sent + size > LOOK_AFTER;
+        if first || looks {
+            let Some(counts) = counts() else { return false };
+            if (first && !is_acknowledged(sender, counts)) || (looks && is_behind(receiver, counts))
+            {
                 unlooked.write_volatile(OVER);
                 return false;
             }
-            sent = 0;
+            if looks {
+                sent = 0;
+            }
         }
         unlooked.write_volatile(sent + size);
         *bytes += size;
@@ -192,17 +201,30 @@ fn stays_near(pair: *mut Pair, from: u32, size: u64) -> bool {
     true
 }
 
-/// Where a socket counts what it has not read; `None` where nothing is to go
-/// past TCP.
+/// Where sockets count their bytes; `None` where nothing is to go past TCP.
 #[inline(always)]
-fn unread_at() -> Option<u64> {
-    SETTINGS.get(0).map(|settings| settings.unread_at).filter(|&offset| offset > 0)
+fn counts() -> Option<&'static Counts> {
+    SETTINGS.get(0).map(|settings| &settings.counts).filter(|counts| counts.unread > 0)
 }
 
-/// How much a socket has not read, in bytes.
+/// Whether the other side has all that TCP was given to send.
 #[inline(always)]
-fn unread(socket: u64) -> Option<u32> {
-    let at = socket + unread_at()?;
+fn is_acknowledged(socket: u64, counts: &Counts) -> bool {
+    let [written, acknowledged] =
+        [counts.written, counts.acknowledged].map(|offset| look(socket, offset));
+    written.is_some() && written == acknowledged
+}
+
+/// Whether a socket has too much to read.
+#[inline(always)]
+fn is_behind(socket: u64, counts: &Counts) -> bool {
+    look(socket, counts.unread).is_none_or(|unread| unread > UNREAD)
+}
+
+/// What one of the kernel's sockets counts.
+#[inline(always)]
+fn look(socket: u64, offset: u32) -> Option<u32> {
+    let at = socket + u64::from(offset);
     // SAFETY: what can't be read is an error, and what is there may be anything.
     unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
 }

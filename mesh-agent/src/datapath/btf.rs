@@ -178,8 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn this_kernel_says_where_a_socket_counts_what_is_unread() {
+    fn this_kernel_says_where_sockets_count_their_bytes() {
         let btf = Btf::of_this_kernel().unwrap();
-        assert!(btf.offset("sock", &["sk_backlog", "rmem_alloc"]).unwrap() > 0);
+        let socket = btf.offset("sock", &["sk_backlog", "rmem_alloc"]).unwrap();
+        let of_tcp = ["write_seq", "snd_una"].map(|name| btf.offset("tcp_sock", &[name]).unwrap());
+        // The one begins with the other.
+        assert!(socket > 0 && of_tcp.iter().all(|&offset| offset > socket));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use aya::maps::{HashMap, MapData, SockHash};
 use mesh_common::{
-    bypass::{EndKey, Pair, end, state},
+    bypass::{Counts, EndKey, Pair, end, state},
     connection::Connection,
     map,
 };
@@ -28,7 +28,7 @@ pub(super) struct Bypass {
     sockets: SockHash<MapData, EndKey>,
     pairs: HashMap<MapData, EndKey, Pair>,
     no_programs: Option<anyhow::Error>,
-    found: Option<u64>,
+    found: Option<Counts>,
 }
 
 impl Bypass {
@@ -54,15 +54,14 @@ impl Bypass {
         let _ = self.pairs.remove(&key(connection));
     }
 
-    /// An earlier agent has looked, unless this is 0.
-    pub(super) fn found(&mut self, unread_at: u64) {
-        self.found = Some(unread_at).filter(|&offset| offset > 0);
+    /// An earlier agent has looked, unless these are zeros.
+    pub(super) fn found(&mut self, counts: Counts) {
+        self.found = Some(counts).filter(|&counts| counts != Counts::default());
     }
 
-    /// Where a socket counts what it has not read; 0 where nothing is to go past
-    /// TCP.
-    pub(super) fn unread_at(&self) -> u64 {
-        self.found.unwrap_or(0)
+    /// Where sockets count their bytes; zeros where nothing is to go past TCP.
+    pub(super) fn counts(&self) -> Counts {
+        self.found.unwrap_or_default()
     }
 
     /// Finds it out, unless that was done. Whether there is something new.
@@ -75,12 +74,12 @@ impl Bypass {
                 error = format!("{error:#}"),
                 "`bypass` is asked for, but all goes by TCP: this kernel can't"
             );
-            0
+            Counts::default()
         }));
         true
     }
 
-    fn ask_the_kernel(&mut self) -> anyhow::Result<u64> {
+    fn ask_the_kernel(&mut self) -> anyhow::Result<Counts> {
         if let Some(error) = self.no_programs.take() {
             return Err(error.context("it refuses the programs"));
         }
@@ -88,7 +87,13 @@ impl Bypass {
             self.counts_what_waits().context("trying it out")?,
             "it doesn't count what waits for a socket of a map (FIONREAD), which hangs who reads by that, nginx for one; newer ones do"
         );
-        Ok(Btf::of_this_kernel()?.offset("sock", &["sk_backlog", "rmem_alloc"])?.into())
+        let btf = Btf::of_this_kernel()?;
+        Ok(Counts {
+            unread: btf.offset("sock", &["sk_backlog", "rmem_alloc"])?,
+            written: btf.offset("tcp_sock", &["write_seq"])?,
+            acknowledged: btf.offset("tcp_sock", &["snd_una"])?,
+            zero: 0,
+        })
     }
 
     /// Whether `FIONREAD` tells of bytes that a socket of the map got by TCP.

@@ -135,7 +135,7 @@ impl Tables {
         tables.planner = Planner::new(tables.read()?);
         let before = tables.settings.get(&0, 0).context("reading the settings map")?;
         tables.selective = before.selective;
-        tables.bypass.found(before.unread_at);
+        tables.bypass.found(before.counts);
         let connections = match object.ebpf.take_map(map::ORIGINALS) {
             Some(Map::HashMap(data)) => data,
             other => return Err(anyhow!("{} is no hash map but {other:?}", map::ORIGINALS)),
@@ -165,7 +165,7 @@ impl Tables {
             log_level: log_level as u32,
             selective: self.selective,
             tapped_until_ns: self.tapped_until_ns,
-            unread_at: self.bypass.unread_at(),
+            counts: self.bypass.counts(),
             ..KernelSettings::default()
         };
         if capture.exclude.len() > MAX_EXCLUDES {

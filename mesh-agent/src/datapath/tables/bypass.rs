@@ -17,7 +17,7 @@ impl Tables {
             return Ok(());
         }
         let mut value = self.settings.get(&0, 0).context("reading the settings map")?;
-        value.unread_at = self.bypass.unread_at();
+        value.counts = self.bypass.counts();
         self.settings.set(0, value, 0).context("writing the settings map")
     }
 }
