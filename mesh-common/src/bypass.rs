@@ -59,11 +59,12 @@ pub mod state {
 pub struct Counts {
     /// `sk_backlog.rmem_alloc`: what waits to be read.
     pub unread: u32,
-    /// `write_seq`: the end of what was given to TCP.
+    /// `bytes_sent`, by TCP.
+    pub sent: u32,
+    /// `write_seq`: the end of what TCP was given to send.
     pub written: u32,
-    /// `snd_una`: the end of what the other side has acknowledged.
-    pub acknowledged: u32,
-    pub zero: u32,
+    /// `snd_nxt`: the end of what it has sent of that.
+    pub next: u32,
 }
 
 /// How much may be unread: nothing slows down who sends past TCP, so what is

@@ -10,9 +10,8 @@
 //!
 //! Nothing can make a sender past TCP wait. So it is looked at, now and then,
 //! how much the receiver has not read, and a direction that is too far ahead goes
-//! over to TCP. So does one of which TCP has something under way already: who
-//! sends before the handshake ends (TCP Fast Open, or a `send` that waits for it)
-//! isn't seen here.
+//! over to TCP. So does one that began there: who sends before the handshake ends
+//! (TCP Fast Open, or a `send` that waits for it) isn't seen here.
 
 use core::ffi::c_void;
 
@@ -186,8 +185,7 @@ fn stays_near(pair: *mut Pair, from: u32, size: u64) -> bool {
         let looks = sent + size > LOOK_AFTER;
         if first || looks {
             let Some(counts) = counts() else { return false };
-            if (first && !is_acknowledged(sender, counts)) || (looks && is_behind(receiver, counts))
-            {
+            if (first && has_begun(sender, counts)) || (looks && is_behind(receiver, counts)) {
                 unlooked.write_volatile(OVER);
                 return false;
             }
@@ -207,12 +205,12 @@ fn counts() -> Option<&'static Counts> {
     SETTINGS.get(0).map(|settings| &settings.counts).filter(|counts| counts.unread > 0)
 }
 
-/// Whether the other side has all that TCP was given to send.
+/// Whether TCP was given anything to send.
 #[inline(always)]
-fn is_acknowledged(socket: u64, counts: &Counts) -> bool {
-    let [written, acknowledged] =
-        [counts.written, counts.acknowledged].map(|offset| look(socket, offset));
-    written.is_some() && written == acknowledged
+fn has_begun(socket: u64, counts: &Counts) -> bool {
+    let [sent, written, next] =
+        [counts.sent, counts.written, counts.next].map(|offset| look(socket, offset));
+    sent != Some(0) || written != next
 }
 
 /// Whether a socket has too much to read.

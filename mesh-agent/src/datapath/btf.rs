@@ -181,7 +181,8 @@ mod tests {
     fn this_kernel_says_where_sockets_count_their_bytes() {
         let btf = Btf::of_this_kernel().unwrap();
         let socket = btf.offset("sock", &["sk_backlog", "rmem_alloc"]).unwrap();
-        let of_tcp = ["write_seq", "snd_una"].map(|name| btf.offset("tcp_sock", &[name]).unwrap());
+        let of_tcp = ["bytes_sent", "write_seq", "snd_nxt"]
+            .map(|name| btf.offset("tcp_sock", &[name]).unwrap());
         // The one begins with the other.
         assert!(socket > 0 && of_tcp.iter().all(|&offset| offset > socket));
     }

@@ -90,9 +90,9 @@ impl Bypass {
         let btf = Btf::of_this_kernel()?;
         Ok(Counts {
             unread: btf.offset("sock", &["sk_backlog", "rmem_alloc"])?,
+            sent: btf.offset("tcp_sock", &["bytes_sent"])?,
             written: btf.offset("tcp_sock", &["write_seq"])?,
-            acknowledged: btf.offset("tcp_sock", &["snd_una"])?,
-            zero: 0,
+            next: btf.offset("tcp_sock", &["snd_nxt"])?,
         })
     }
 
