@@ -39,6 +39,13 @@ pub struct Pair {
     /// looked at there. Nothing else is; one that is gone says nonsense, and
     /// nobody listens to it.
     pub sockets: [u64; 2],
+    /// TCP's numbers of the next byte that the client sends, and of the next that
+    /// it receives, at the end of the handshake. Only the other end of this very
+    /// connection has the same.
+    pub numbers: [u32; 2],
+    /// [`crate::socket::route`] of the client's socket.
+    pub route: u32,
+    pub zero: u32,
 }
 
 /// Values of [`Pair::state`]. It leaves the first once, for good: either both
@@ -87,7 +94,7 @@ mod tests {
     #[test]
     fn layout_is_pinned() {
         assert_eq!((size_of::<EndKey>(), align_of::<EndKey>()), (56, 8));
-        assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (56, 8));
+        assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (72, 8));
         assert_eq!((size_of::<Counts>(), align_of::<Counts>()), (16, 4));
     }
 }

@@ -44,7 +44,8 @@ pub const ENDS: &str = "ENDS";
 pub const CAPTURED: &str = "CAPTURED";
 /// Which backends a client could not connect to, see [`crate::unreached`].
 pub const UNREACHED: &str = "UNREACHED";
-/// Addresses of captured pods of this node, without a port.
+/// Addresses of captured pods of this node, without a port: the cookie of the
+/// network namespace that has it, or 0 where several say so.
 pub const NEIGHBOURS: &str = "NEIGHBOURS";
 /// Sockets whose payload goes past TCP, see [`crate::bypass`].
 pub const ENDPOINTS: &str = "ENDPOINTS";

@@ -56,7 +56,7 @@ pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other:
     if !wanted || carried.probe != 0 || counts().is_none() {
         return;
     }
-    if carried.route != route::PROXY && !congestion::is_here(other) {
+    if carried.route != route::PROXY && !(congestion::is_here(other) && owns(ctx, client)) {
         return;
     }
     let mut key = both(ctx.as_ptr(), client, other);
@@ -68,7 +68,12 @@ pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other:
     if before.is_some_and(|before| before.sockets[0] == socket && before.sockets[1] == 0) {
         return;
     }
-    let pair = Pair { sockets: [socket, 0], ..Pair::default() };
+    let pair = Pair {
+        sockets: [socket, 0],
+        numbers: [load!(ctx, snd_nxt), load!(ctx, rcv_nxt)],
+        route: carried.route.into(),
+        ..Pair::default()
+    };
     if PAIRS.insert(key, pair, 0).is_err() {
         return;
     }
@@ -87,6 +92,14 @@ pub fn accepted(ctx: &SockOpsContext, client: Address, instance: Address) {
     }
     let mut key = both(ctx.as_ptr(), client, instance);
     let Some(pair) = PAIRS.get_ptr_mut(key) else { return };
+    // SAFETY: a live map value.
+    let numbers = unsafe { (&raw const (*pair).numbers).read_volatile() };
+    if numbers[0] != load!(ctx, rcv_nxt) || numbers[1] != load!(ctx, snd_nxt) {
+        return;
+    }
+    if !instance.is_loopback() && !owns(ctx, instance) {
+        return;
+    }
     key.end = end::INSTANCE;
     // SAFETY: a live map value.
     unsafe { (&raw mut (*pair).sockets[1]).write_volatile(itself(ctx)) };
@@ -137,8 +150,7 @@ fn redirect(ctx: &SkMsgContext) -> Option<()> {
     let mut key = both(msg.cast(), local, remote);
     let mut from = end::CLIENT;
     let pair = PAIRS.get_ptr_mut(key).or_else(|| {
-        key.client = remote;
-        key.instance = local;
+        key = both(msg.cast(), remote, local);
         from = end::INSTANCE;
         PAIRS.get_ptr_mut(key)
     })?;
@@ -197,6 +209,15 @@ fn stays_near(pair: *mut Pair, from: u32, size: u64) -> bool {
         *bytes += size;
     }
     true
+}
+
+/// Whether this socket's namespace is the one that has this address: anybody may
+/// give itself any address in a namespace of its own.
+#[inline(always)]
+fn owns(ctx: &SockOpsContext, address: Address) -> bool {
+    // SAFETY: any context of these hooks is valid for this helper.
+    let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    congestion::owner(address) == Some(netns)
 }
 
 /// Where sockets count their bytes; `None` where nothing is to go past TCP.

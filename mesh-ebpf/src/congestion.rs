@@ -29,10 +29,17 @@ const RENO: Name = *b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// Whether a captured pod of this node has this address.
 #[inline(always)]
-pub fn is_here(mut address: Address) -> bool {
+pub fn is_here(address: Address) -> bool {
+    owner(address).is_some()
+}
+
+/// The network namespace of the captured pod of this node that has this address;
+/// 0 where several have it.
+#[inline(always)]
+pub fn owner(mut address: Address) -> Option<u64> {
     address.port_be = 0;
-    // SAFETY: only its presence is looked at.
-    unsafe { NEIGHBOURS.get(address) }.is_some()
+    // SAFETY: copied at once.
+    unsafe { NEIGHBOURS.get(address) }.copied()
 }
 
 /// To be called while the connection becomes established: later, BBR has set up

@@ -113,7 +113,7 @@ pub static CAPTURED: HashMap<u64, u32, { capacity::CAPTURED }, ON_DEMAND> = Hash
 pub static UNREACHED: LruHashMap<UnreachedKey, u64, { capacity::UNREACHED }> = LruHashMap::new();
 
 #[btf_map]
-pub static NEIGHBOURS: HashMap<Address, u32, { capacity::NEIGHBOURS }, ON_DEMAND> = HashMap::new();
+pub static NEIGHBOURS: HashMap<Address, u64, { capacity::NEIGHBOURS }, ON_DEMAND> = HashMap::new();
 
 #[btf_map]
 pub static ENDPOINTS: SockHash<EndKey, { capacity::ENDPOINTS }> = SockHash::new();

@@ -182,7 +182,10 @@ impl Tracker {
                 kernel.tables().set_client(tracked.namespace.cookie(), Some(address));
             }
         }
-        let addresses = self.tracked.values().flat_map(|tracked| &tracked.addresses).copied();
+        let addresses = self.tracked.values().flat_map(|tracked| {
+            let cookie = tracked.namespace.cookie();
+            tracked.addresses.iter().map(move |&address| (address, cookie))
+        });
         if let Err(error) = kernel.neighbours().follow(addresses) {
             tracing::warn!(
                 error = format!("{error:#}"),

@@ -13,14 +13,17 @@ use aya::maps::{HashMap, MapData, SockHash};
 use mesh_common::{
     bypass::{Counts, EndKey, Pair, end, state},
     connection::Connection,
-    map,
+    map::{self, capacity},
+    policy::{Policy, flag},
+    socket::route,
 };
 
-use super::{btf::Btf, object::Object, sys};
+use super::{btf::Btf, object::Object, tables::Fill};
+use crate::net;
 
 /// How long something may take from one end of a connection inside this
-/// process to the other.
-const ON_LOOPBACK: Duration = Duration::from_millis(500);
+/// process to the other, on a busy machine.
+const ON_LOOPBACK: Duration = Duration::from_secs(2);
 
 /// The sockets that are past TCP, and what was found out about the kernel, once
 /// somebody wanted to know.
@@ -28,6 +31,8 @@ pub(super) struct Bypass {
     sockets: SockHash<MapData, EndKey>,
     pairs: HashMap<MapData, EndKey, Pair>,
     no_programs: Option<anyhow::Error>,
+    /// Some policy wants it.
+    asked: bool,
     found: Option<Counts>,
 }
 
@@ -37,8 +42,9 @@ impl Bypass {
             object.ebpf.take_map(name).ok_or_else(|| anyhow!("the object has no map {name}"))
         };
         let sockets = take(map::ENDPOINTS)?.try_into().context(map::ENDPOINTS)?;
-        let pairs = take(map::PAIRS)?.try_into().context(map::PAIRS)?;
-        Ok(Self { sockets, pairs, no_programs: object.no_bypass.take(), found: None })
+        let mut pairs = take(map::PAIRS)?.try_into().context(map::PAIRS)?;
+        end_those_of_an_agent_before(&mut pairs)?;
+        Ok(Self { sockets, pairs, no_programs: object.no_bypass.take(), asked: false, found: None })
     }
 
     /// What has gone past TCP, from the client and to it, so far; `None` for a
@@ -64,9 +70,19 @@ impl Bypass {
         self.found.unwrap_or_default()
     }
 
-    /// Finds it out, unless that was done. Whether there is something new.
+    /// A policy is in force.
+    pub(super) fn note(&mut self, policy: &Policy) {
+        self.asked |= policy.flags & flag::BYPASS != 0;
+    }
+
+    pub(super) fn fill(&self) -> Fill {
+        Fill { map: map::PAIRS, used: self.pairs.keys().count(), capacity: capacity::PAIRS }
+    }
+
+    /// Finds it out, where somebody wants to know and that wasn't done. Whether
+    /// there is something new.
     pub(super) fn look(&mut self) -> bool {
-        if self.found.is_some() {
+        if !self.asked || self.found.is_some() {
             return false;
         }
         self.found = Some(self.ask_the_kernel().unwrap_or_else(|error| {
@@ -107,7 +123,7 @@ impl Bypass {
         client.write_all(b"mesh")?;
         let begun = Instant::now();
         loop {
-            let waiting = sys::bytes_waiting(&accepted)?;
+            let waiting = net::bytes_waiting(&accepted)?;
             if waiting > 0 || begun.elapsed() > ON_LOOPBACK {
                 // It left the map as it was closed.
                 return Ok(waiting == 4);
@@ -115,6 +131,20 @@ impl Bypass {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// An agent that is killed sees nothing of its connections' ends, and an agent
+/// that is being replaced may go on by TCP: what went past it stands in the
+/// receiver's queue by then.
+fn end_those_of_an_agent_before(pairs: &mut HashMap<MapData, EndKey, Pair>) -> anyhow::Result<()> {
+    let theirs: Vec<_> = (pairs.iter().flatten())
+        .filter(|(_, pair)| pair.route == u32::from(route::UPSTREAM))
+        .map(|(key, _)| key)
+        .collect();
+    for key in theirs {
+        pairs.remove(&key).context(map::PAIRS)?;
+    }
+    Ok(())
 }
 
 /// Of what both ends of a connection of the kernel path share.

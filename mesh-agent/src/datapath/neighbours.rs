@@ -5,7 +5,7 @@
 //! the first look at the namespaces.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap as StdHashMap,
     net::{IpAddr, SocketAddr},
 };
 
@@ -16,9 +16,9 @@ use mesh_common::{address::Address, map};
 use super::{object::Object, tables::Fill};
 
 pub struct Neighbours {
-    map: HashMap<MapData, Address, u32>,
+    map: HashMap<MapData, Address, u64>,
     /// What stands in the map.
-    known: HashSet<Address>,
+    known: StdHashMap<Address, u64>,
 }
 
 impl Neighbours {
@@ -27,8 +27,8 @@ impl Neighbours {
         let name = map::NEIGHBOURS;
         let map =
             object.ebpf.take_map(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
-        let map: HashMap<_, Address, u32> = map.try_into().context(name)?;
-        let known = map.keys().flatten().collect();
+        let map: HashMap<_, Address, u64> = map.try_into().context(name)?;
+        let known = map.iter().flatten().collect();
         Ok(Self { map, known })
     }
 
@@ -37,21 +37,29 @@ impl Neighbours {
         Fill { map: map::NEIGHBOURS, used: self.known.len(), capacity }
     }
 
-    /// These are all that there are now.
-    pub fn follow(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> anyhow::Result<()> {
-        let wanted: HashSet<Address> = (addresses.into_iter())
-            .map(|address| Address::from(SocketAddr::new(address, 0)))
-            .collect();
-        for gone in self.known.extract_if(|known| !wanted.contains(known)) {
+    /// These are all that there are now, each with the cookie of its namespace.
+    pub fn follow(
+        &mut self,
+        addresses: impl IntoIterator<Item = (IpAddr, u64)>,
+    ) -> anyhow::Result<()> {
+        let mut wanted: StdHashMap<Address, u64> = StdHashMap::new();
+        for (address, netns) in addresses {
+            let owner = wanted.entry(Address::from(SocketAddr::new(address, 0))).or_insert(netns);
+            if *owner != netns {
+                // Nobody can tell whose it is.
+                *owner = 0;
+            }
+        }
+        for (gone, _) in self.known.extract_if(|known, _| !wanted.contains_key(known)) {
             // One that is gone already is as good.
             let _ = self.map.remove(&gone);
         }
-        for address in wanted {
-            if !self.known.contains(&address) {
-                self.map.insert(address, 1, 0).with_context(|| {
+        for (address, owner) in wanted {
+            if self.known.get(&address) != Some(&owner) {
+                self.map.insert(address, owner, 0).with_context(|| {
                     format!("map {} ({} addresses)", map::NEIGHBOURS, self.known.len())
                 })?;
-                self.known.insert(address);
+                self.known.insert(address, owner);
             }
         }
         Ok(())

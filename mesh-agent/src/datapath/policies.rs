@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_getres};
 
 use super::limits::limit;
 use crate::{
-    model::{Algorithm, Path, SlowStart, Timeouts, Transport},
+    model::{SlowStart, Timeouts},
     registry::ServicePort,
 };
 
@@ -38,23 +38,11 @@ pub(super) fn policy(port: &ServicePort) -> Policy {
     wait(&port.policy.timeouts, &mut policy);
     start_slowly(port.policy.slow_start.unwrap_or_default(), &mut policy);
     limit(port, &mut policy);
-    if bypassed(port) {
+    if port.is_bypassed() {
         policy.flags |= flag::BYPASS;
     }
     policy.affinity_ns = port.policy.session_affinity.map_or(0, nanos);
     policy
-}
-
-/// Whether its payload may go past TCP: not where the hooks time or pace packets.
-fn bypassed(port: &ServicePort) -> bool {
-    let policy = &port.policy;
-    let timed = port.path == Path::Kernel
-        && (policy.algorithm == Algorithm::LeastResponseTime
-            || policy.adaptive_concurrency.is_some());
-    policy.bypass
-        && port.port.protocol.transport() == Transport::Tcp
-        && policy.bandwidth.is_none()
-        && !timed
 }
 
 fn eject(port: &ServicePort, policy: &mut Policy) {

@@ -92,16 +92,6 @@ pub(super) fn attach_to_map(
     unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(drop)
 }
 
-/// How many bytes wait to be read from a socket, as applications are told.
-pub(super) fn bytes_waiting(socket: &impl AsFd) -> io::Result<i32> {
-    let mut waiting = 0;
-    // SAFETY: FIONREAD writes one int, into this one.
-    let result = unsafe {
-        libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, std::ptr::from_mut(&mut waiting))
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(waiting) }
-}
-
 /// Replaces the program inside a link, without a moment in which none is attached.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     #[repr(C)]

@@ -136,6 +136,9 @@ impl Tables {
         let before = tables.settings.get(&0, 0).context("reading the settings map")?;
         tables.selective = before.selective;
         tables.bypass.found(before.counts);
+        for (_, policy) in tables.policies.iter().flatten() {
+            tables.bypass.note(&policy);
+        }
         let connections = match object.ebpf.take_map(map::ORIGINALS) {
             Some(Map::HashMap(data)) => data,
             other => return Err(anyhow!("{} is no hash map but {other:?}", map::ORIGINALS)),

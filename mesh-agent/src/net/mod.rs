@@ -14,6 +14,6 @@ pub use diag::{TcpStatistics, tcp_connections, tcp_sockets, udp_sockets};
 pub use namespace::Namespace;
 pub use original::{Original, OriginalDestinations};
 pub use socket::{
-    SocketOptions, connect_tcp, connect_tcp_with, keep_alive, listen_tcp, receive, source_address,
-    udp_socket, user_timeout,
+    SocketOptions, bytes_waiting, connect_tcp, connect_tcp_with, keep_alive, listen_tcp, receive,
+    source_address, udp_socket, user_timeout,
 };

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -114,6 +114,16 @@ pub fn udp_socket(
     }
     socket.bind(&SockAddr::from(address))?;
     UdpSocket::from_std(socket.into())
+}
+
+/// How many bytes can be read (`FIONREAD`).
+pub fn bytes_waiting(socket: &impl AsFd) -> io::Result<i32> {
+    let mut waiting = 0;
+    // SAFETY: FIONREAD writes one int, into this one.
+    let result = unsafe {
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, std::ptr::from_mut(&mut waiting))
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(waiting) }
 }
 
 /// The next datagram of a connected socket, or the error that the network

@@ -11,6 +11,8 @@ use std::{
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use tokio::{io::Interest, net::TcpStream};
 
+use crate::net;
+
 /// What a pipe holds at most, which is what a stalled receiver costs.
 const SIZE: i32 = 256 * 1024;
 /// Pipes of a worker; streams beyond them are copied.
@@ -78,8 +80,9 @@ impl Drop for Lent<'_> {
 
 impl Lent<'_> {
     /// Moves what there is; 0 at the end of the stream, and
-    /// [`ErrorKind::WouldBlock`] where there is nothing yet. `count` is told as
-    /// soon as bytes have left `from`.
+    /// [`ErrorKind::WouldBlock`] where there is nothing yet, or
+    /// [`ErrorKind::Unsupported`] where what is there came past TCP and has to be
+    /// read. `count` is told as soon as bytes have left `from`.
     pub async fn carry(
         &mut self,
         from: &TcpStream,
@@ -88,7 +91,14 @@ impl Lent<'_> {
     ) -> io::Result<usize> {
         let pipe = self.pipe.as_ref().ok_or(ErrorKind::BrokenPipe)?;
         let size = SIZE.unsigned_abs() as usize;
-        let taken = from.try_io(Interest::READABLE, || pass(from, &pipe.into, size))?;
+        let taken = from.try_io(Interest::READABLE, || match pass(from, &pipe.into, size) {
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock && net::bytes_waiting(from)? > 0 =>
+            {
+                Err(ErrorKind::Unsupported.into())
+            }
+            passed => passed,
+        })?;
         count(taken);
         self.holds = taken;
         while self.holds > 0 {

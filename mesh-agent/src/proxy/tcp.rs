@@ -145,7 +145,7 @@ async fn pump(
     let mut left = early;
     let mut window = SMALL;
     // What came past TCP can't be spliced.
-    let splices = !connection.port().policy.bypass;
+    let splices = !connection.port().is_bypassed();
     loop {
         write_all(to, &left).await?;
         left = Vec::new();
@@ -160,6 +160,8 @@ async fn pump(
                 Ok(0) => break,
                 // Not a stream any more: back to copying.
                 Ok(moved) if moved < SMALL => window = SMALL,
+                // It was made under another policy.
+                Err(error) if error.kind() == ErrorKind::Unsupported => window = SMALL,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }

@@ -97,7 +97,7 @@ pub(super) async fn connect(
     let namespace = &connection.space.namespace;
     let connecting = net::connect_tcp_with(namespace, address, worker.socket, |socket| {
         // Failing, all goes by TCP.
-        if port.policy.bypass
+        if port.is_bypassed()
             && let Err(error) = worker.originals.take_past_tcp(socket)
         {
             tracing::debug!(%error, "not past TCP");

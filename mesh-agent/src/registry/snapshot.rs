@@ -15,8 +15,8 @@ use crate::{
     health::{Health, Outliers},
     limit::{Concurrency, Flow},
     model::{
-        Labels, Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec, Transport,
-        Weight,
+        Algorithm, Labels, Locality, OnAgentFailure, Path, Policy, Port, ServiceName, ServiceSpec,
+        Transport, Weight,
     },
     retry::{Budget, Handshakes, Reason},
     route::Routes,
@@ -137,6 +137,19 @@ pub type PortKey = (ServiceName, u16, Transport);
 impl ServicePort {
     pub fn key(&self) -> PortKey {
         (self.service.clone(), self.port.port.get(), self.port.protocol.transport())
+    }
+
+    /// Whether its payload may go past TCP: not where the hooks time or pace
+    /// packets.
+    pub fn is_bypassed(&self) -> bool {
+        let policy = &self.policy;
+        let timed = self.path == Path::Kernel
+            && (policy.algorithm == Algorithm::LeastResponseTime
+                || policy.adaptive_concurrency.is_some());
+        policy.bypass
+            && self.port.protocol.transport() == Transport::Tcp
+            && policy.bandwidth.is_none()
+            && !timed
     }
 
     /// Picks among the instances with these labels, and whether they are in a

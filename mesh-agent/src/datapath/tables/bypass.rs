@@ -1,7 +1,7 @@
 //! Whether the hooks may take payload past TCP.
 
 use anyhow::Context as _;
-use mesh_common::policy::flag;
+use mesh_common::bypass::Counts;
 
 use super::Tables;
 use crate::datapath::plan::Operation;
@@ -10,14 +10,21 @@ impl Tables {
     /// Looks whether the kernel can, once a policy asks for it, and tells the
     /// hooks.
     pub(super) fn start_bypass(&mut self, operations: &[Operation]) -> anyhow::Result<()> {
-        let asked = operations.iter().any(|operation| {
-            matches!(operation, Operation::PutPolicy(_, policy) if policy.flags & flag::BYPASS != 0)
-        });
-        if !asked || !self.bypass.look() {
+        for operation in operations {
+            if let Operation::PutPolicy(_, policy) = operation {
+                self.bypass.note(policy);
+            }
+        }
+        if !self.bypass.look() {
             return Ok(());
         }
         let mut value = self.settings.get(&0, 0).context("reading the settings map")?;
         value.counts = self.bypass.counts();
-        self.settings.set(0, value, 0).context("writing the settings map")
+        let told = self.settings.set(0, value, 0).context("writing the settings map");
+        if told.is_err() {
+            // The next one tries again.
+            self.bypass.found(Counts::default());
+        }
+        told
     }
 }

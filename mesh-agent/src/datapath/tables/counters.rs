@@ -93,6 +93,7 @@ impl Tables {
             fill(map::BACKENDS, counts.backends, capacity::BACKENDS),
             fill(map::SERVICES, counts.services, capacity::SERVICES),
             fill(map::CONNECTIONS, self.connections.keys().count(), capacity::CONNECTIONS),
+            self.bypass.fill(),
         ]
     }
 
