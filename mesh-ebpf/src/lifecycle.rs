@@ -214,6 +214,8 @@ struct Seen {
     srtt_us: u32,
     /// The client has sent something.
     asked: bool,
+    /// The hooks that time answers have not seen all of it.
+    past_tcp: bool,
 }
 
 impl Seen {
@@ -225,6 +227,7 @@ impl Seen {
             bytes_sent: load!(ctx, bytes_acked).saturating_sub(1) + past[0],
             bytes_received: load!(ctx, bytes_received) + past[1],
             asked: load!(ctx, data_segs_out) > 0 || past[0] > 0,
+            past_tcp: past[0] > 0 || past[1] > 0,
             srtt_us: load!(ctx, srtt_us) >> 3,
         }
     }
@@ -337,7 +340,7 @@ fn no_answer(
     answers: bool,
 ) -> Option<u16> {
     let nothing_yet = seen.bytes_received == 0 && seen.asked;
-    if !nothing_yet && socket.asked_ns == 0 {
+    if !nothing_yet && (socket.asked_ns == 0 || seen.past_tcp) {
         return None;
     }
     let established = load!(ctx, __bindgen_anon_1.args[0]) == BPF_TCP_ESTABLISHED;

@@ -92,6 +92,9 @@ impl Lent<'_> {
         let pipe = self.pipe.as_ref().ok_or(ErrorKind::BrokenPipe)?;
         let size = SIZE.unsigned_abs() as usize;
         let taken = from.try_io(Interest::READABLE, || match pass(from, &pipe.into, size) {
+            // Of what came past TCP it knows nothing: behind the other side's
+            // end, it takes that for the end.
+            Ok(0) if net::bytes_waiting(from)? > 0 => Err(ErrorKind::Unsupported.into()),
             Err(error)
                 if error.kind() == ErrorKind::WouldBlock && net::bytes_waiting(from)? > 0 =>
             {
