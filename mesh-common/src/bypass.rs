@@ -2,26 +2,21 @@
 
 use crate::address::Address;
 
-/// An end of a connection that is bypassed: the key of its socket. With
-/// [`end::BOTH`] the key of what both share.
+/// Both ends' addresses: where each finds what they share.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct EndKey {
+pub struct PairKey {
     pub client: Address,
     /// Or the agent.
     pub instance: Address,
-    /// [`end`]
-    pub end: u32,
-    pub zero: u32,
     /// Whose loopback addresses they are; 0 for addresses of pods.
     pub netns: u64,
 }
 
-/// Values of [`EndKey::end`]; also indices into a [`Pair`].
+/// Indices into the fields of a [`Pair`].
 pub mod end {
-    pub const CLIENT: u32 = 0;
-    pub const INSTANCE: u32 = 1;
-    pub const BOTH: u32 = 2;
+    pub const CLIENT: usize = 0;
+    pub const INSTANCE: usize = 1;
 }
 
 /// What the two ends share.
@@ -35,6 +30,11 @@ pub struct Pair {
     /// Of that, what each has sent since somebody looked how much the other has
     /// not read; or [`OVER`].
     pub unlooked: [u64; 2],
+    /// The cookies of the two ends' sockets, under which they stand in the map of
+    /// sockets. Not their addresses: a connection that has ended gives those to
+    /// the next one while somebody still reads from it, and who leaves the map
+    /// loses what it has not read.
+    pub cookies: [u64; 2],
     /// The kernel's own sockets of the two ends: what they have not read is
     /// looked at there. Nothing else is; one that is gone says nonsense, and
     /// nobody listens to it.
@@ -85,7 +85,7 @@ pub const LOOK_AFTER: u64 = 64 << 10;
 /// This direction goes by TCP from here on: back and forth would reorder.
 pub const OVER: u64 = u64::MAX;
 
-crate::plain_bytes!(EndKey, Pair, Counts);
+crate::plain_bytes!(PairKey, Pair, Counts);
 
 #[cfg(test)]
 mod tests {
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn layout_is_pinned() {
-        assert_eq!((size_of::<EndKey>(), align_of::<EndKey>()), (56, 8));
-        assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (72, 8));
+        assert_eq!((size_of::<PairKey>(), align_of::<PairKey>()), (48, 8));
+        assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (88, 8));
         assert_eq!((size_of::<Counts>(), align_of::<Counts>()), (16, 4));
     }
 }

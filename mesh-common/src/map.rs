@@ -2,7 +2,7 @@
 
 /// Part of the path that maps and links are pinned under. Raised with every
 /// change of a layout in this crate: maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const HEARTBEAT: &str = "HEARTBEAT";

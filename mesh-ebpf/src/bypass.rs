@@ -13,26 +13,23 @@
 //! over to TCP. So does one that began there: who sends before the handshake ends
 //! (TCP Fast Open, or a `send` that waits for it) isn't seen here.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext,
     bindings::{BPF_F_INGRESS, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, sk_msg_md},
     helpers::{
-        bpf_get_netns_cookie, bpf_map_delete_elem, bpf_msg_redirect_hash, bpf_probe_read_kernel,
-        bpf_sock_hash_update,
+        bpf_map_delete_elem, bpf_msg_redirect_hash, bpf_probe_read_kernel, bpf_sock_hash_update,
     },
     programs::{SkMsgContext, SockOpsContext},
 };
 use mesh_common::{
     address::Address,
-    bypass::{Counts, EndKey, LOOK_AFTER, OVER, Pair, UNREAD, end, state},
+    bypass::{Counts, LOOK_AFTER, OVER, Pair, PairKey, UNREAD, end, state},
     policy::flag,
     socket::{Socket, route},
 };
 
 use crate::{
-    backend, congestion, count,
+    backend, congestion, context, count,
     maps::{ENDPOINTS, PAIRS, SETTINGS},
 };
 
@@ -59,17 +56,18 @@ pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other:
     if carried.route != route::PROXY && !(congestion::is_here(other) && owns(ctx, client)) {
         return;
     }
-    let mut key = both(ctx.as_ptr(), client, other);
-    let socket = itself(ctx);
+    let key = both(ctx, client, other);
+    let cookie = context::socket_cookie(ctx);
     // The agent's sockets may be seen twice: by a hook on its cgroup, and by one
     // above. The map takes a socket once.
     // SAFETY: looked at at once.
     let before = unsafe { PAIRS.get(key) };
-    if before.is_some_and(|before| before.sockets[0] == socket && before.sockets[1] == 0) {
+    if before.is_some_and(|before| before.cookies[end::CLIENT] == cookie) {
         return;
     }
     let pair = Pair {
-        sockets: [socket, 0],
+        cookies: [cookie, 0],
+        sockets: [itself(ctx), 0],
         numbers: [load!(ctx, snd_nxt), load!(ctx, rcv_nxt)],
         route: carried.route.into(),
         ..Pair::default()
@@ -77,9 +75,7 @@ pub fn connected(ctx: &SockOpsContext, carried: &Socket, client: Address, other:
     if PAIRS.insert(key, pair, 0).is_err() {
         return;
     }
-    key.end = end::CLIENT;
-    if !put(ctx, &mut key) {
-        key.end = end::BOTH;
+    if !put(ctx, cookie) {
         let _ = PAIRS.remove(key);
     }
 }
@@ -90,7 +86,7 @@ pub fn accepted(ctx: &SockOpsContext, client: Address, instance: Address) {
     if counts().is_none() {
         return;
     }
-    let mut key = both(ctx.as_ptr(), client, instance);
+    let key = both(ctx, client, instance);
     let Some(pair) = PAIRS.get_ptr_mut(key) else { return };
     // SAFETY: a live map value.
     let numbers = unsafe { (&raw const (*pair).numbers).read_volatile() };
@@ -100,17 +96,20 @@ pub fn accepted(ctx: &SockOpsContext, client: Address, instance: Address) {
     if !instance.is_loopback() && !owns(ctx, instance) {
         return;
     }
-    key.end = end::INSTANCE;
+    let cookie = context::socket_cookie(ctx);
     // SAFETY: a live map value.
-    unsafe { (&raw mut (*pair).sockets[1]).write_volatile(itself(ctx)) };
-    let joined = put(ctx, &mut key);
+    unsafe {
+        (&raw mut (*pair).cookies[end::INSTANCE]).write_volatile(cookie);
+        (&raw mut (*pair).sockets[end::INSTANCE]).write_volatile(itself(ctx));
+    }
+    let joined = put(ctx, cookie);
     let next = if joined { state::JOINED } else { state::TCP };
     // SAFETY: a live map value.
     let before = unsafe { count::replace(&raw mut (*pair).state, state::WAITING, next) };
     // Nobody has this socket yet, so that it may leave. The client's stays: one
     // that leaves loses what it has not read, and who waits in `recv` gets EAGAIN.
     if before == state::TCP {
-        take(&mut key);
+        take(cookie);
     }
 }
 
@@ -120,10 +119,13 @@ pub fn closed(ctx: &SockOpsContext, client: Address, other: Address) -> [u64; 2]
     if counts().is_none() {
         return [0; 2];
     }
-    let key = both(ctx.as_ptr(), client, other);
+    let key = both(ctx, client, other);
     // SAFETY: copied at once.
     let Some(pair) = (unsafe { PAIRS.get(key) }) else { return [0; 2] };
-    let bytes = pair.bytes;
+    let (cookies, bytes) = (pair.cookies, pair.bytes);
+    if cookies[end::CLIENT] != context::socket_cookie(ctx) {
+        return [0; 2];
+    }
     let _ = PAIRS.remove(key);
     bytes
 }
@@ -147,12 +149,10 @@ pub fn send(ctx: &SkMsgContext) -> u32 {
 fn redirect(ctx: &SkMsgContext) -> Option<()> {
     let msg = ctx.msg;
     let (local, remote) = ends(msg);
-    let mut key = both(msg.cast(), local, remote);
     let mut from = end::CLIENT;
-    let pair = PAIRS.get_ptr_mut(key).or_else(|| {
-        key = both(msg.cast(), remote, local);
+    let pair = PAIRS.get_ptr_mut(both(ctx, local, remote)).or_else(|| {
         from = end::INSTANCE;
-        PAIRS.get_ptr_mut(key)
+        PAIRS.get_ptr_mut(both(ctx, remote, local))
     })?;
     // SAFETY: a live map value.
     let found = unsafe { count::replace(&raw mut (*pair).state, state::WAITING, state::TCP) };
@@ -164,13 +164,15 @@ fn redirect(ctx: &SkMsgContext) -> Option<()> {
     if !stays_near(pair, from, size) {
         return None;
     }
-    key.end = 1 - from;
+    // SAFETY: a live map value.
+    let [client, instance] = unsafe { (*pair).cookies };
+    let mut to = if from == end::CLIENT { instance } else { client };
     // SAFETY: the context, the map and the key are what the helper takes.
     unsafe {
         bpf_msg_redirect_hash(
             msg,
             (&raw const ENDPOINTS).cast_mut().cast(),
-            (&raw mut key).cast(),
+            (&raw mut to).cast(),
             BPF_F_INGRESS.into(),
         )
     };
@@ -180,7 +182,7 @@ fn redirect(ctx: &SkMsgContext) -> Option<()> {
 /// Counts what is sent, and says whether it may go past TCP. The socket's lock
 /// is held: there is one sender for each direction.
 #[inline(always)]
-fn stays_near(pair: *mut Pair, from: u32, size: u64) -> bool {
+fn stays_near(pair: *mut Pair, from: usize, size: u64) -> bool {
     // SAFETY: a live map value; both indices are below two.
     unsafe {
         let [one, other] = (*pair).sockets;
@@ -215,9 +217,7 @@ fn stays_near(pair: *mut Pair, from: u32, size: u64) -> bool {
 /// give itself any address in a namespace of its own.
 #[inline(always)]
 fn owns(ctx: &SockOpsContext, address: Address) -> bool {
-    // SAFETY: any context of these hooks is valid for this helper.
-    let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    congestion::owner(address) == Some(netns)
+    congestion::owner(address) == Some(context::netns_cookie(ctx))
 }
 
 /// Where sockets count their bytes; `None` where nothing is to go past TCP.
@@ -251,10 +251,9 @@ fn look(socket: u64, offset: u32) -> Option<u32> {
 /// The key of what both ends share. Loopback addresses are different ones in each
 /// namespace.
 #[inline(always)]
-fn both(ctx: *mut c_void, client: Address, instance: Address) -> EndKey {
-    // SAFETY: the context of a program, which this helper takes.
-    let netns = if instance.is_loopback() { unsafe { bpf_get_netns_cookie(ctx) } } else { 0 };
-    EndKey { client, instance, end: end::BOTH, zero: 0, netns }
+fn both(ctx: &impl EbpfContext, client: Address, instance: Address) -> PairKey {
+    let netns = if instance.is_loopback() { context::netns_cookie(ctx) } else { 0 };
+    PairKey { client, instance, netns }
 }
 
 /// After its own FIN a socket can't send, which TCP tells it.
@@ -302,23 +301,23 @@ fn itself(ctx: &SockOpsContext) -> u64 {
 
 /// Puts the socket of this context among the bypassed.
 #[inline(always)]
-fn put(ctx: &SockOpsContext, key: &mut EndKey) -> bool {
+fn put(ctx: &SockOpsContext, mut cookie: u64) -> bool {
     // SAFETY: the context, the map and the key are what the helper takes.
     unsafe {
         bpf_sock_hash_update(
             ctx.as_ptr().cast(),
             (&raw const ENDPOINTS).cast_mut().cast(),
-            (&raw mut *key).cast(),
+            (&raw mut cookie).cast(),
             0,
         ) == 0
     }
 }
 
 #[inline(always)]
-fn take(key: &mut EndKey) {
+fn take(mut cookie: u64) {
     // SAFETY: the map and the key are what the helper takes. (One that is gone
     // already is as good.)
     unsafe {
-        bpf_map_delete_elem((&raw const ENDPOINTS).cast_mut().cast(), (&raw mut *key).cast())
+        bpf_map_delete_elem((&raw const ENDPOINTS).cast_mut().cast(), (&raw mut cookie).cast())
     };
 }

@@ -2,7 +2,7 @@
 //! verdict on it.
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext,
     bindings::bpf_sock,
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval,
@@ -171,13 +171,13 @@ pub fn mark(ctx: &SockAddrContext) -> u32 {
 }
 
 #[inline(always)]
-pub fn netns_cookie(ctx: &SockAddrContext) -> u64 {
+pub fn netns_cookie(ctx: &impl EbpfContext) -> u64 {
     // SAFETY: any context of these hooks is valid for this helper.
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
 
 #[inline(always)]
-pub fn socket_cookie(ctx: &SockAddrContext) -> u64 {
+pub fn socket_cookie(ctx: &impl EbpfContext) -> u64 {
     // SAFETY: any context of these hooks is valid for this helper.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TIMEOUT_INIT,
         BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, bpf_sock,
     },
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::bpf_ktime_get_ns,
     programs::SockOpsContext,
 };
 use mesh_common::{
@@ -23,7 +23,7 @@ use mesh_common::{
 };
 
 use crate::{
-    backend, bypass, congestion, count, eject,
+    backend, bypass, congestion, context, count, eject,
     ends::{client, remote},
     log,
     maps::{CONNECTIONS, ORIGINALS, SERVICES},
@@ -165,7 +165,7 @@ fn established(ctx: &SockOpsContext, sk: *mut bpf_sock, socket: &mut Socket) {
             netns: socket.netns,
             opened_ns: socket.opened_ns,
         };
-        if CONNECTIONS.insert(cookie(ctx), connection, 0).is_err() {
+        if CONNECTIONS.insert(context::socket_cookie(ctx), connection, 0).is_err() {
             socket.stage = stage::UNLISTED;
             count::reason(Reason::ConnectionsFull);
         }
@@ -270,7 +270,7 @@ fn closed(ctx: &SockOpsContext, socket: &mut Socket) {
     // Who removes an entry takes its connection off the counts: this hook, or
     // the agent where it thought that no hook would come.
     let listed = reached == stage::ESTABLISHED;
-    let first = CONNECTIONS.remove(cookie(ctx)).is_ok() || !listed;
+    let first = CONNECTIONS.remove(context::socket_cookie(ctx)).is_ok() || !listed;
     if first && let Some(service) = SERVICES.get_ptr_mut(socket.service) {
         // SAFETY: a live map value.
         unsafe { count::add(&raw mut (*service).closed, 1) };
@@ -372,10 +372,4 @@ unsafe fn settle(backend: *mut Backend, seen: &Seen, failed: bool) {
 #[inline(always)]
 fn original_key(socket: &Socket, client: Address) -> OriginalKey {
     OriginalKey { netns: socket.netns, client, protocol: TCP, zero: [0; 3] }
-}
-
-#[inline(always)]
-fn cookie(ctx: &SockOpsContext) -> u64 {
-    // SAFETY: any sock_ops context is valid for this helper.
-    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }

@@ -10,7 +10,7 @@ use mesh_common::{
     address::Address,
     affinity::{Affinity, AffinityKey},
     backend::{Backend, Slot, SlotKey, TierKey},
-    bypass::{EndKey, Pair},
+    bypass::{Pair, PairKey},
     connection::{Connection, Flow, FlowKey, ReverseKey},
     event::Event,
     frontend::{Frontend, FrontendKey},
@@ -116,7 +116,7 @@ pub static UNREACHED: LruHashMap<UnreachedKey, u64, { capacity::UNREACHED }> = L
 pub static NEIGHBOURS: HashMap<Address, u64, { capacity::NEIGHBOURS }, ON_DEMAND> = HashMap::new();
 
 #[btf_map]
-pub static ENDPOINTS: SockHash<EndKey, { capacity::ENDPOINTS }> = SockHash::new();
+pub static ENDPOINTS: SockHash<u64, { capacity::ENDPOINTS }> = SockHash::new();
 
 #[btf_map]
-pub static PAIRS: HashMap<EndKey, Pair, { capacity::PAIRS }, ON_DEMAND> = HashMap::new();
+pub static PAIRS: HashMap<PairKey, Pair, { capacity::PAIRS }, ON_DEMAND> = HashMap::new();

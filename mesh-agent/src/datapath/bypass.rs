@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use aya::maps::{HashMap, MapData, SockHash};
 use mesh_common::{
-    bypass::{Counts, EndKey, Pair, end, state},
+    bypass::{Counts, Pair, PairKey, end, state},
     connection::Connection,
     map::{self, capacity},
     policy::{Policy, flag},
@@ -28,8 +28,8 @@ const ON_LOOPBACK: Duration = Duration::from_secs(2);
 /// The sockets that are past TCP, and what was found out about the kernel, once
 /// somebody wanted to know.
 pub(super) struct Bypass {
-    sockets: SockHash<MapData, EndKey>,
-    pairs: HashMap<MapData, EndKey, Pair>,
+    sockets: SockHash<MapData, u64>,
+    pairs: HashMap<MapData, PairKey, Pair>,
     no_programs: Option<anyhow::Error>,
     /// Some policy wants it.
     asked: bool,
@@ -49,15 +49,23 @@ impl Bypass {
 
     /// What has gone past TCP, from the client and to it, so far; `None` for a
     /// connection that stays on TCP.
-    pub(super) fn bytes(&self, connection: &Connection) -> Option<[u64; 2]> {
-        let pair = self.pairs.get(&key(connection), 0).ok()?;
+    pub(super) fn bytes(&self, cookie: u64, connection: &Connection) -> Option<[u64; 2]> {
+        let pair = self.pair(cookie, connection)?;
         (pair.state == state::JOINED).then_some(pair.bytes)
     }
 
     /// The connection ended, and no hook saw it.
-    pub(super) fn forget(&mut self, connection: &Connection) {
-        // Most have none.
-        let _ = self.pairs.remove(&key(connection));
+    pub(super) fn forget(&mut self, cookie: u64, connection: &Connection) {
+        if self.pair(cookie, connection).is_some() {
+            // One that is gone meanwhile is as good.
+            let _ = self.pairs.remove(&key(connection));
+        }
+    }
+
+    /// Of this connection, and not of the next one between the same addresses.
+    fn pair(&self, cookie: u64, connection: &Connection) -> Option<Pair> {
+        let pair = self.pairs.get(&key(connection), 0).ok()?;
+        (pair.cookies[end::CLIENT] == cookie).then_some(pair)
     }
 
     /// An earlier agent has looked, unless these are zeros.
@@ -116,10 +124,9 @@ impl Bypass {
     fn counts_what_waits(&mut self) -> anyhow::Result<bool> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let mut client = TcpStream::connect_timeout(&listener.local_addr()?, ON_LOOPBACK)?;
-        let (accepted, address) = listener.accept()?;
-        // None of these can be anybody else's: no pod has this address.
-        let key = EndKey { client: address.into(), end: end::INSTANCE, ..EndKey::default() };
-        self.sockets.insert(key, accepted.as_raw_fd(), 0)?;
+        let (accepted, _) = listener.accept()?;
+        // No socket has this cookie.
+        self.sockets.insert(0, accepted.as_raw_fd(), 0)?;
         client.write_all(b"mesh")?;
         let begun = Instant::now();
         loop {
@@ -136,7 +143,7 @@ impl Bypass {
 /// An agent that is killed sees nothing of its connections' ends, and an agent
 /// that is being replaced may go on by TCP: what went past it stands in the
 /// receiver's queue by then.
-fn end_those_of_an_agent_before(pairs: &mut HashMap<MapData, EndKey, Pair>) {
+fn end_those_of_an_agent_before(pairs: &mut HashMap<MapData, PairKey, Pair>) {
     let theirs: Vec<_> = (pairs.iter().flatten())
         .filter(|(_, pair)| pair.route == u32::from(route::UPSTREAM))
         .map(|(key, _)| key)
@@ -148,11 +155,6 @@ fn end_those_of_an_agent_before(pairs: &mut HashMap<MapData, EndKey, Pair>) {
 }
 
 /// Of what both ends of a connection of the kernel path share.
-fn key(connection: &Connection) -> EndKey {
-    EndKey {
-        client: connection.client,
-        instance: connection.backend_address,
-        end: end::BOTH,
-        ..EndKey::default()
-    }
+fn key(connection: &Connection) -> PairKey {
+    PairKey { client: connection.client, instance: connection.backend_address, netns: 0 }
 }

@@ -337,7 +337,7 @@ impl Tables {
             packet[4..8].copy_from_slice(&connection.with.service.to_ne_bytes());
             packet[8..].copy_from_slice(&1u64.to_ne_bytes());
             sys::run(self.mend.as_fd(), &packet).context("running mesh_mend")?;
-            self.bypass.forget(connection);
+            self.bypass.forget(*cookie, connection);
             count += 1;
         }
         Ok(count)

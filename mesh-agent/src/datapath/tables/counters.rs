@@ -102,7 +102,7 @@ impl Tables {
         (self.connections.iter().flatten())
             .map(|(cookie, connection)| LiveConnection {
                 cookie,
-                past_tcp: self.bypass.bytes(&connection),
+                past_tcp: self.bypass.bytes(cookie, &connection),
                 connection,
                 age: Duration::from_nanos(now.saturating_sub(connection.opened_ns)),
             })
