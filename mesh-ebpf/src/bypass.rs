@@ -198,8 +198,10 @@ fn stays_near(pair: *mut Pair, from: usize, size: u64) -> bool {
         let first = bytes.read_volatile() == 0;
         let looks = sent + size > LOOK_AFTER;
         if first || looks {
-            let Some(counts) = counts() else { return false };
-            if (first && has_begun(sender, counts)) || (looks && is_behind(receiver, counts)) {
+            let over = counts().is_none_or(|counts| {
+                (first && has_begun(sender, counts)) || (looks && is_behind(receiver, counts))
+            });
+            if over {
                 unlooked.write_volatile(OVER);
                 return false;
             }

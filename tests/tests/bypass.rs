@@ -1,9 +1,11 @@
 //! Payload goes past TCP where the policy says so, between two captured pods of
 //! one node and between them and the agent, and applications don't notice.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use mesh_tests::{
-    Agent, Pod, Process, Service, World, eventually,
+    Agent, Pod, Process, Service, World, eventually, eventually_for,
     server::{Nginx, wait_for_port},
 };
 
@@ -45,8 +47,8 @@ while True: threading.Thread(target=serve, args=(listener.accept()[0],)).start()
 /// What clients have in common: who to ask, and what TCP has carried for it.
 const CLIENT: &str = r#"
 import hashlib, os, socket, struct, sys, time
-def ask(order):
-    one = socket.create_connection((sys.argv[1], 80), 5)
+def ask(order, address=sys.argv[1]):
+    one = socket.create_connection((address, 80), 5)
     one.settimeout(20)
     one.sendall(order + b"\n")
     return one
@@ -343,6 +345,46 @@ fn what_has_come_is_there_until_it_is_read() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Holds ten connections to each, of which a byte has come back.
+const HOLD: &str = r#"
+held = [ask(b"echo", address) for address in sys.argv[1:] for _ in range(10)]
+for one in held:
+    one.sendall(b"x")
+    one.recv(1)
+print("held", flush=True)
+time.sleep(600)
+"#;
+
+#[test]
+fn what_ends_unseen_leaves_no_trace() -> Result<()> {
+    let stage = Stage::set_up("bypass-unseen")?;
+    let pairs = || -> Result<u64> {
+        let status = stage.agent.json(["status"])?;
+        let maps = status["maps"].as_array().cloned().unwrap_or_default();
+        let map = maps.iter().find(|map| map["name"] == "PAIRS").context("no such map")?;
+        map["used"].as_u64().context("not a number")
+    };
+    let script = format!("{CLIENT}{HOLD}");
+    let (past, proxied) = (stage.past.ip4().to_string(), stage.proxied.ip4().to_string());
+    let mut client = stage.client.spawn("python3", ["-c", &script, &past, &proxied])?;
+    eventually("all connections", || {
+        ensure!(client.log().contains("held"), "{}", client.log());
+        Ok(())
+    })?;
+    ensure!(pairs()? >= 20);
+    // Without its hooks nobody sees the end of a connection.
+    let status = stage.agent.json(["status"])?;
+    for hook in status["hooks"].as_array().cloned().unwrap_or_default() {
+        std::fs::remove_file(hook["pinned"].as_str().unwrap_or_default())?;
+    }
+    client.kill9()?;
+    eventually_for(Duration::from_secs(60), "no pairs", || {
+        let left = pairs()?;
+        ensure!(left == 0, "{left}");
+        Ok(())
+    })
 }
 
 #[test]

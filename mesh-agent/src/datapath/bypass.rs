@@ -57,9 +57,23 @@ impl Bypass {
     /// The connection ended, and no hook saw it.
     pub(super) fn forget(&mut self, cookie: u64, connection: &Connection) {
         if self.pair(cookie, connection).is_some() {
-            // One that is gone meanwhile is as good.
-            let _ = self.pairs.remove(&key(connection));
+            self.end(&key(connection));
         }
+    }
+
+    /// Of captured pods to the agent: what each shares with it, and the cookie of
+    /// its own socket.
+    pub(super) fn proxied(&self) -> Vec<(PairKey, u64)> {
+        (self.pairs.iter().flatten())
+            .filter(|(_, pair)| pair.route == u32::from(route::PROXY))
+            .map(|(key, pair)| (key, pair.cookies[end::CLIENT]))
+            .collect()
+    }
+
+    /// Goes on by TCP, if it goes on.
+    pub(super) fn end(&mut self, key: &PairKey) {
+        // One that is gone already is as good.
+        let _ = self.pairs.remove(key);
     }
 
     /// Of this connection, and not of the next one between the same addresses.

@@ -1,7 +1,7 @@
 //! Whether the hooks may take payload past TCP.
 
 use anyhow::Context as _;
-use mesh_common::bypass::Counts;
+use mesh_common::bypass::{Counts, PairKey};
 
 use super::Tables;
 use crate::datapath::plan::Operation;
@@ -26,5 +26,15 @@ impl Tables {
             self.bypass.found(Counts::default());
         }
         told
+    }
+
+    /// Proxied connections past TCP, and the cookies of the pods' sockets.
+    pub fn proxied_past_tcp(&self) -> Vec<(PairKey, u64)> {
+        self.bypass.proxied()
+    }
+
+    /// These ended, and no hook saw it.
+    pub fn forget_past_tcp(&mut self, gone: &[PairKey]) {
+        gone.iter().for_each(|key| self.bypass.end(key));
     }
 }
