@@ -6,7 +6,10 @@
 
 mod traffic;
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,6 +18,9 @@ use self::traffic::{serve, streams, uploads};
 use crate::{
     Agent, Pod, Process, Service, World, agent::agent_binary, server::Nginx, wait::eventually,
 };
+
+/// Of [`Stress::raw`].
+const PAST_TCP: Range<usize> = 2..4;
 
 /// A world with one server, one client, and a service for each path.
 #[derive(Debug)]
@@ -97,9 +103,14 @@ impl Stress {
             running.push(uploads(&self.client, service, version, time, seed)?);
         }
         let mut totals = Totals::default();
-        for traffic in running {
+        for (number, traffic) in running.into_iter().enumerate() {
             let part = traffic.finish();
-            totals.add(&part.with_context(|| format!("seed {seed}\n{}", self.server.log()))?);
+            let part = part.with_context(|| format!("seed {seed}\n{}", self.server.log()))?;
+            // A client that is faster than the other end stays on TCP.
+            let past =
+                if PAST_TCP.contains(&number) { part.whole / 2..part.whole + 1 } else { 0..1 };
+            ensure!(past.contains(&part.past), "{number}: {part:?}: {past:?} past TCP");
+            totals.add(&part);
         }
         Ok(totals)
     }

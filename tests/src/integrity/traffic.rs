@@ -18,7 +18,7 @@ pub const PORT: u16 = 7;
 /// sends as many bytes as it says and closes its half. A cut is told from a
 /// wrong byte: the first may happen while the agent restarts, the second never.
 const SHARED: &str = r#"
-import json, random, socket, sys, threading, time
+import json, random, socket, struct, sys, threading, time
 
 class Wrong(Exception): pass
 
@@ -95,7 +95,7 @@ while True:
 const CLIENT: &str = r#"
 address, seconds, seed, mark = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 end = time.monotonic() + seconds
-totals = {"whole": 0, "cut": 0, "bytes": 0, "wrong": []}
+totals = {"whole": 0, "cut": 0, "past": 0, "bytes": 0, "wrong": []}
 lock = threading.Lock()
 
 def one(chance):
@@ -110,7 +110,10 @@ def one(chance):
         sender.start()
         whole = receive(connection, seed + 1, plan["down"], chance.random() < 0.2)
         sender.join()
-    return whole, plan["up"] + plan["down"]
+        # What TCP has sent: the two ends count as a byte each.
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+        past = struct.unpack_from("Q", info, 120)[0] <= 2
+    return whole, past, plan["up"] + plan["down"]
 
 def quietly(connection, plan):
     try: send(connection, plan["seed"], plan["up"])
@@ -120,16 +123,17 @@ def work(number):
     chance = random.Random(seed * 31 + number)
     while time.monotonic() < end:
         try:
-            whole, count = one(chance)
+            whole, past, count = one(chance)
         except Wrong as wrong:
             with lock: totals["wrong"].append(str(wrong))
             return
         except OSError as error:
             print(error, file=sys.stderr)
-            whole, count = False, 0
+            whole, past, count = False, False, 0
             time.sleep(0.02)
         with lock:
             totals["whole" if whole else "cut"] += 1
+            totals["past"] += past
             totals["bytes"] += count
             if whole: open(mark, "w").close()
 
@@ -144,7 +148,7 @@ const UPLOADS: &str = r#"
 import json, os, random, subprocess, sys, time
 address, seconds, seed, version, folder = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
 chance, end = random.Random(seed), time.monotonic() + seconds
-totals = {"whole": 0, "cut": 0, "bytes": 0, "wrong": []}
+totals = {"whole": 0, "cut": 0, "past": 0, "bytes": 0, "wrong": []}
 # Others upload to the same server.
 mine = address.replace(":", "-")
 source = os.path.join(folder, "upload-" + mine)
@@ -174,6 +178,8 @@ pub struct Totals {
     pub whole: u64,
     /// Those that ended early, all that had come being right.
     pub cut: u64,
+    /// Streams of which the client sent nothing by TCP.
+    pub past: u64,
     pub bytes: u64,
 }
 
@@ -181,6 +187,7 @@ impl Totals {
     pub fn add(&mut self, other: &Self) {
         self.whole += other.whole;
         self.cut += other.cut;
+        self.past += other.past;
         self.bytes += other.bytes;
     }
 }
@@ -226,7 +233,12 @@ impl Traffic {
             self.what
         );
         let count = |name: &str| value[name].as_u64().with_context(|| format!("no {name}"));
-        Ok(Totals { whole: count("whole")?, cut: count("cut")?, bytes: count("bytes")? })
+        Ok(Totals {
+            whole: count("whole")?,
+            cut: count("cut")?,
+            past: count("past")?,
+            bytes: count("bytes")?,
+        })
     }
 }
 
